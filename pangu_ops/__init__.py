@@ -1,0 +1,35 @@
+"""Operators of Huawei's Pangu models for PyTorch: CPU, NVIDIA and Ascend behind ``torch.ops.pangu.*``."""
+
+from pangu_ops.backends import implementations, use
+from pangu_ops.balance import imbalance_score, load_balance_loss
+from pangu_ops.ops import (
+    add_rms_norm,
+    moge_combine,
+    moge_dispatch,
+    moge_experts,
+    moge_ffn,
+    moge_gating,
+    rms_norm,
+    rotary,
+    silu_mul,
+    topk_gating,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "add_rms_norm",
+    "imbalance_score",
+    "implementations",
+    "load_balance_loss",
+    "moge_combine",
+    "moge_dispatch",
+    "moge_experts",
+    "moge_ffn",
+    "moge_gating",
+    "rms_norm",
+    "rotary",
+    "silu_mul",
+    "topk_gating",
+    "use",
+]

@@ -1,0 +1,115 @@
+"""Which implementation an op runs, and how to choose another one.
+
+On CPU there is one library of native kernels per instruction set; the best that this machine runs is loaded when
+the package is imported, and registers its kernels by itself.
+"""
+
+import _ctypes
+import contextlib
+import ctypes
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from pangu_ops.registry import STRICT
+
+LIBRARIES = Path(__file__).parent / "lib"
+# From the slowest to the fastest, with the /proc/cpuinfo flags that each needs.
+CPU_FLAGS = {
+    "generic": (),
+    "avx2": ("avx2", "fma", "f16c"),
+    "avx512": ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx2", "fma", "f16c"),
+    "amx": ("amx_tile", "amx_bf16", "avx512_bf16", "avx512f", "avx512bw", "avx512vl", "avx512dq", "fma", "f16c"),
+}
+IMPLEMENTATIONS = ("reference", *CPU_FLAGS)
+
+_loaded = None  # (isa, ctypes library) of the native kernels in use
+
+
+def library(isa):
+    return LIBRARIES / f"libpangu_{isa}.so"
+
+
+def missing(name):
+    """Why implementation ``name`` cannot run here; an empty string when it can."""
+    if name not in IMPLEMENTATIONS:
+        raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, came {name}")
+    if name == "reference":
+        return "left out by PANGU_OPS_STRICT" if STRICT else ""
+    absent = [flag for flag in CPU_FLAGS[name] if flag not in _cpu_flags()]
+    if absent:
+        return f"this CPU has no {', '.join(absent)}"
+    if not library(name).exists():
+        return f"{library(name).name} was not built"
+    if name == "amx" and not _ask_for_tiles():
+        return "the kernel refuses the use of AMX tiles"
+    return ""
+
+
+def implementations():
+    """Name of each implementation to the reason why it cannot run here (an empty string when it can)."""
+    return {name: missing(name) for name in IMPLEMENTATIONS}
+
+
+def current():
+    """The name of the implementation that ops on CPU tensors run now."""
+    if torch._C._dispatch_has_kernel_for_dispatch_key("pangu::rms_norm", "CPU"):
+        return _loaded[0]
+    return "reference"
+
+
+@contextlib.contextmanager
+def use(name):
+    """Run ops on CPU tensors through implementation ``name``: reference, generic, avx2, avx512 or amx.
+
+    The choice holds for the whole process until the block ends; it is meant for tests and comparisons.
+    """
+    reason = missing(name)
+    if reason:
+        raise RuntimeError(f"use: {name} must be able to run here, came: {reason}")
+    before = _loaded[0] if _loaded else None
+    _switch(None if name == "reference" else name)
+    try:
+        yield
+    finally:
+        _switch(before)
+
+
+def load():
+    """Load the best native kernels for this CPU, or those that PANGU_OPS_CPU_ISA names."""
+    wanted = os.environ.get("PANGU_OPS_CPU_ISA")
+    if wanted:
+        reason = missing(wanted)
+        if reason:
+            raise RuntimeError(f"PANGU_OPS_CPU_ISA: {wanted} must be able to run here, came: {reason}")
+        _switch(None if wanted == "reference" else wanted)
+        return
+    usable = [isa for isa in CPU_FLAGS if not missing(isa)]
+    _switch(usable[-1] if usable else None)
+
+
+def _switch(isa):
+    """Unload the native kernels in use and load those of ``isa``; their static objects (de)register them."""
+    global _loaded
+    if _loaded is not None:
+        _ctypes.dlclose(_loaded[1]._handle)
+        _loaded = None
+    if isa is not None:
+        _loaded = (isa, ctypes.CDLL(str(library(isa))))
+
+
+def _cpu_flags():
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return ()
+    with open("/proc/cpuinfo") as lines:
+        return next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), ())
+
+
+def _ask_for_tiles():
+    """Linux grants the tile registers on request: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA)."""
+    return ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0
+
+
+load()

@@ -1,0 +1,24 @@
+"""One page per op; importing a page registers its op."""
+
+from pangu_ops.ops.add_rms_norm import add_rms_norm
+from pangu_ops.ops.moge_combine import moge_combine
+from pangu_ops.ops.moge_dispatch import moge_dispatch
+from pangu_ops.ops.moge_experts import moge_experts
+from pangu_ops.ops.moge_ffn import moge_ffn
+from pangu_ops.ops.moge_gating import moge_gating, topk_gating
+from pangu_ops.ops.rms_norm import rms_norm
+from pangu_ops.ops.rotary import rotary
+from pangu_ops.ops.silu_mul import silu_mul
+
+__all__ = [
+    "add_rms_norm",
+    "moge_combine",
+    "moge_dispatch",
+    "moge_experts",
+    "moge_ffn",
+    "moge_gating",
+    "rms_norm",
+    "rotary",
+    "silu_mul",
+    "topk_gating",
+]

@@ -1,0 +1,98 @@
+"""How an op's page becomes ``torch.ops.pangu.<op>``: schema, fake, reference and autograd.
+
+Native kernels are not registered here: each registers itself when its library is loaded (backends.py).
+"""
+
+import os
+
+import torch
+
+from pangu_ops.schemas import OPS, SCHEMAS
+
+STRICT = os.environ.get("PANGU_OPS_STRICT", "0") not in ("", "0")
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+
+# The library object owns the registrations: it has to live as long as the process.
+LIB = torch.library.Library("pangu", "DEF")
+for _schema in SCHEMAS:
+    LIB.define(_schema, tags=(torch.Tag.pt2_compliant_tag,))
+
+PAGES = {}
+
+
+class Page:
+    """What an op's page gives: the shape oracle, the reference and, for tests and benches, example inputs."""
+
+    def __init__(self, name, outputs, reference, cases, example, exact):
+        self.name, self.outputs, self.reference = name, outputs, reference
+        self.cases, self.example, self.exact = cases, example, exact
+
+
+def register(name, outputs, reference, *, setup_context=None, backward=None, cases=(), example=None, exact=()):
+    """Register op ``name``.
+
+    ``outputs(*args)`` checks the arguments and allocates the results; it is the fake kernel too.
+    ``reference(*args)`` computes them in plain torch, on any device.
+    ``cases`` are keyword dicts for ``example(**case)``, which returns the op's arguments.
+    ``exact`` holds the indices of the results that every backend must match bit for bit.
+    """
+    if name not in OPS:
+        raise ValueError(f"{name}: must be in schemas.py, which has {', '.join(OPS)}")
+
+    def checked_reference(*args, **kwargs):
+        outputs(*args, **kwargs)
+        return reference(*args, **kwargs)
+
+    if not STRICT:
+        LIB.impl(name, checked_reference, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"pangu::{name}", outputs, lib=LIB)
+    if backward is not None:
+        torch.library.register_autograd(f"pangu::{name}", backward, setup_context=setup_context, lib=LIB)
+    PAGES[name] = Page(name, outputs, checked_reference, tuple(cases), example, tuple(exact))
+
+
+def check(condition, op, rule, *came):
+    """Raise ``op: rule, came ...`` unless ``condition`` holds; the same text as csrc/common/check.h."""
+    if not condition:
+        raise RuntimeError(f"{op}: {rule}, came {' '.join(describe(value) for value in came)}")
+
+
+def describe(value):
+    """A value as error messages print it: a tensor's or size's shape as [2, 3], a dtype by its short name."""
+    if isinstance(value, torch.Tensor):
+        value = value.shape
+    if isinstance(value, (torch.Size, list, tuple)):
+        return f"[{', '.join(str(int(size)) for size in value)}]"
+    return str(value).removeprefix("torch.")
+
+
+def check_float(op, **tensors):
+    """All of ``tensors`` share one dtype out of float32, bfloat16 and float16 (float64: reference only)."""
+    (first_name, first), *rest = tensors.items()
+    check(
+        first.dtype in (*FLOATS, torch.float64),
+        op,
+        f"{first_name} must be float32, bfloat16 or float16",
+        first.dtype,
+    )
+    for name, tensor in rest:
+        check(tensor.dtype == first.dtype, op, f"{name} must have the dtype of {first_name}", tensor.dtype)
+    check_device(op, **tensors)
+
+
+def check_device(op, **tensors):
+    """All of ``tensors`` lie on one device."""
+    (first_name, first), *rest = tensors.items()
+    for name, tensor in rest:
+        check(tensor.device.type == first.device.type, op, f"{name} must be on the device of {first_name}",
+              tensor.device.type)
+
+
+def check_int32(op, **tensors):
+    for name, tensor in tensors.items():
+        check(tensor.dtype == torch.int32, op, f"{name} must be int32", tensor.dtype)
+
+
+def accumulate_dtype(tensor):
+    """The dtype that arithmetic runs in: float32, but float64 stays float64 so that gradcheck can see."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32

@@ -1,0 +1,30 @@
+"""Every operator of ``torch.ops.pangu`` on one screen.
+
+T tokens, H hidden, E experts, G groups, k experts per group, K = G*k slots per token, I expert intermediate.
+"""
+
+SCHEMAS = (
+    # which experts: k of every group, for every token
+    "moge_gating(Tensor logits, int num_groups, int topk_per_group, str score_function='softmax', "
+    "Tensor? correction_bias=None, Tensor? expert_scale=None, bool renormalize=False, "
+    "float scaling_factor=1.0) -> (Tensor weights, Tensor expert_ids)",
+    # tokens to experts and back
+    "moge_dispatch(Tensor x, Tensor expert_ids, int num_experts, int num_groups) "
+    "-> (Tensor rows, Tensor slot_rows, Tensor expert_offsets)",
+    "moge_combine(Tensor rows, Tensor weights, Tensor slot_rows, Tensor? addend=None) -> Tensor",
+    "moge_combine_backward(Tensor grad, Tensor rows, Tensor weights, Tensor slot_rows) "
+    "-> (Tensor grad_rows, Tensor grad_weights)",
+    # the experts
+    "moge_experts(Tensor rows, Tensor expert_offsets, Tensor gate_up, Tensor down) -> Tensor",
+    "moge_experts_backward(Tensor grad, Tensor rows, Tensor expert_offsets, Tensor gate_up, Tensor down) "
+    "-> (Tensor grad_rows, Tensor grad_gate_up, Tensor grad_down)",
+    "moge_ffn(Tensor x, Tensor weights, Tensor expert_ids, Tensor gate_up, Tensor down, int num_groups, "
+    "Tensor? addend=None) -> Tensor",
+    # the small ones
+    "rms_norm(Tensor x, Tensor weight, float eps=1e-5) -> Tensor",
+    "add_rms_norm(Tensor x, Tensor residual, Tensor weight, float eps=1e-5) -> (Tensor normed, Tensor sum)",
+    "rotary(Tensor q, Tensor k, Tensor cos, Tensor sin) -> (Tensor q, Tensor k)",
+    "silu_mul(Tensor gate_up) -> Tensor",
+)
+
+OPS = tuple(schema.split("(", 1)[0] for schema in SCHEMAS)

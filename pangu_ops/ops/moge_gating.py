@@ -124,7 +124,7 @@ def reference(
         rank = (scores + correction_bias).masked_fill(logits == -torch.inf, -torch.inf)
         rank = rank.masked_fill(rank.isnan(), -torch.inf)
     rank = rank.view(num_tokens, num_groups, num_experts // num_groups)
-    best = rank.sort(-1, descending=True, stable=True).indices[..., :topk_per_group]
+    best = rank.sort(dim=-1, descending=True, stable=True).indices[..., :topk_per_group]
     first = torch.arange(0, num_experts, num_experts // num_groups, device=logits.device)
     expert_ids = (best + first[:, None]).flatten(1)
     weights = scores.gather(1, expert_ids)

@@ -2,6 +2,7 @@
 
 from pangu_ops.backends import implementations, use
 from pangu_ops.balance import imbalance_score, load_balance_loss
+from pangu_ops.models.loader import load_model
 from pangu_ops.ops import (
     add_rms_norm,
     moge_combine,
@@ -22,6 +23,7 @@ __all__ = [
     "imbalance_score",
     "implementations",
     "load_balance_loss",
+    "load_model",
     "moge_combine",
     "moge_dispatch",
     "moge_experts",

@@ -1,0 +1,126 @@
+"""What a checkpoint's config.json says, checked once; and the error of everything that cannot be run."""
+
+import dataclasses
+import json
+
+
+class ModelError(ValueError):
+    """A checkpoint or a request that cannot be run; the message is one sentence for the user."""
+
+
+@dataclasses.dataclass
+class ProMoEConfig:
+    """Pangu Pro MoE; the fields are those of the official config.json, the defaults the released 72B model.
+
+    The official code has no field for the groups: it takes one expert out of each of 8. Without ``num_groups`` there
+    are as many groups as experts per token; with it, ``num_experts_per_tok / num_groups`` are taken out of each.
+    """
+
+    vocab_size: int = 153376
+    hidden_size: int = 5120
+    num_hidden_layers: int = 48
+    num_attention_heads: int = 40
+    num_key_value_heads: int = 8
+    num_experts: int = 64
+    num_experts_per_tok: int = 8
+    moe_intermediate_size: int = 1344
+    shared_expert_intermediate_size: int = 5376
+    max_position_embeddings: int = 131072
+    rope_theta: float = 16000000.0
+    rms_norm_eps: float = 1e-5
+    initializer_range: float = 0.02
+    tie_word_embeddings: bool = False
+    bos_token_id: int = 1
+    eos_token_id: int = 45892
+    pad_token_id: int = 0
+    num_groups: int | None = None
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            self._check_value(field.name, field.type, getattr(self, field.name))
+        if self.num_groups is None:
+            self.num_groups = self.num_experts_per_tok
+        heads, groups, experts = self.num_attention_heads, self.num_groups, self.num_experts
+        need(self.num_hidden_layers <= 1024, "num_hidden_layers must be at most 1024", self.num_hidden_layers)
+        need(experts <= 1024, "num_experts must be at most 1024", experts)
+        need(self.hidden_size % (2 * heads) == 0, "hidden_size must be a multiple of 2 * num_attention_heads",
+             f"{self.hidden_size} and {heads} heads")
+        need(heads % self.num_key_value_heads == 0, "num_key_value_heads must divide num_attention_heads",
+             f"{self.num_key_value_heads} for {heads}")
+        need(experts % groups == 0, "the number of groups must divide num_experts", f"{groups} for {experts}")
+        need(self.num_experts_per_tok % groups == 0 and self.num_experts_per_tok <= experts,
+             "num_experts_per_tok must be a multiple of the number of groups and at most num_experts",
+             f"{self.num_experts_per_tok} with {groups} groups of {experts} experts")
+
+    def _check_value(self, name, kind, value):
+        if kind is bool:
+            need(isinstance(value, bool), f"{name} must be true or false", value)
+        elif kind is float:
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            need(number and 0 < value < float("inf"), f"{name} must be a positive number", value)
+        elif value is not None or name != "num_groups":
+            least = 0 if name.endswith("token_id") else 1
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            need(whole and value >= least, f"{name} must be an integer of at least {least}", value)
+
+    @property
+    def head_dim(self):
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def topk_per_group(self):
+        return self.num_experts_per_tok // self.num_groups
+
+    def official(self, dtype):
+        """The fields of config.json for weights of ``dtype``, with those that only the official code reads."""
+        fields = dataclasses.asdict(self)
+        if self.num_groups == self.num_experts_per_tok:
+            del fields["num_groups"]
+        return {
+            "architectures": ["PanguProMoEForCausalLM"],
+            "model_type": "PanguProMoE",
+            "hidden_act": "silu",
+            "attention_dropout": 0.0,
+            "output_router_logits": False,
+            "router_aux_loss_coef": 0.001,
+            "torch_dtype": str(dtype).removeprefix("torch."),
+            "use_cache": True,
+        } | fields
+
+
+# Fields that would change the arithmetic in ways this package does not have; absent or empty in the released model.
+UNSUPPORTED = ("rope_scaling", "rope_parameters", "quantization_config", "sliding_window", "mlp_only_layers")
+
+
+def need(condition, rule, came):
+    """Raise ``config.json: rule, came ...`` unless ``condition`` holds."""
+    if not condition:
+        raise ModelError(f"config.json: {rule}, came {came!r}")
+
+
+def read_json(path):
+    """The object in a JSON file."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path.name}: must be in {path.parent}, which has no such file") from None
+    except ValueError as error:
+        raise ModelError(f"{path.name}: must be JSON, came a file that is not: {error}") from None
+    if not isinstance(data, dict):
+        raise ModelError(f"{path.name}: must be a JSON object, came {type(data).__name__}")
+    return data
+
+
+def read_config(path):
+    """The :class:`ProMoEConfig` of the checkpoint directory ``path``."""
+    data = read_json(path / "config.json")
+    need(data.get("architectures") == ["PanguProMoEForCausalLM"],
+         "architectures must be ['PanguProMoEForCausalLM'], the one that is supported", data.get("architectures"))
+    need(data.get("hidden_act", "silu") == "silu", "hidden_act must be 'silu'", data.get("hidden_act"))
+    for name in UNSUPPORTED:
+        need(not data.get(name), f"{name} must be absent or empty", data.get(name))
+    known = {field.name for field in dataclasses.fields(ProMoEConfig)}
+    config = ProMoEConfig(**{name: value for name, value in data.items() if name in known})
+    need(data.get("head_dim") in (None, config.head_dim),
+         f"head_dim must be hidden_size / num_attention_heads = {config.head_dim}", data.get("head_dim"))
+    return config

@@ -1,0 +1,148 @@
+"""Checkpoint directories in the official layout: check, load, save."""
+
+import collections
+import json
+import math
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from pangu_ops.models.config import ModelError, read_config, read_json
+from pangu_ops.models.pro_moe import ProMoEForCausalLM, checkpoint_layout
+
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+Stored = collections.namedtuple("Stored", "file dtype shape")
+
+
+def load_model(path, device="cpu", dtype=None):
+    """The model of the checkpoint directory ``path``, in eval mode and without gradients.
+
+    Weights are read one tensor at a time, straight into the parameters. ``dtype`` is float32, bfloat16 or float16;
+    None keeps that of the checkpoint's embedding. Raises :class:`ModelError` for what cannot be loaded.
+    """
+    from safetensors import safe_open
+    from tqdm import tqdm
+
+    path = Path(path)
+    config = read_config(path)
+    stored = stored_tensors(path)
+    layout = checked_layout(config, stored)
+    if dtype is None:
+        dtype = DTYPES[stored["model.embed_tokens.weight"].dtype]
+    if dtype not in DTYPES.values():
+        raise ModelError(f"load_model: dtype must be float32, bfloat16 or float16, came {dtype}")
+    with torch.device("meta"):
+        model = ProMoEForCausalLM(config, dtype)
+    model.to_empty(device=device)
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.embed.weight
+    model.eval().requires_grad_(False)
+    parameters = dict(model.named_parameters())
+    for name, slot in tqdm(layout.items(), "loading", unit=" tensors", disable=not sys.stderr.isatty(), leave=False):
+        # Opened again for every tensor: what was read stays mapped, and counts as memory, until the file is closed.
+        with safe_open(stored[name].file, "pt") as file:
+            parameters[slot.parameter][slot.index].copy_(file.get_tensor(name))
+    return model
+
+
+def stored_tensors(path):
+    """Tensor name to :class:`Stored`, from the headers of the directory's safetensors files."""
+    if (path / INDEX).exists():
+        files = read_json(path / INDEX).get("weight_map")
+        if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+            raise ModelError(f"{INDEX}: weight_map must map tensor names to file names, came something else")
+    elif (path / SINGLE).exists():
+        files = dict.fromkeys(read_header(path / SINGLE), SINGLE)
+    else:
+        raise ModelError(f"weights: {SINGLE} or {INDEX} must be in {path}, which has neither")
+    headers = {file: read_header(path / file) for file in dict.fromkeys(files.values())}
+    return {
+        name: Stored(path / file, *headers[file][name]) for name, file in files.items() if name in headers[file]
+    }
+
+
+def read_header(path):
+    """Tensor name to ``(dtype, shape)`` of a safetensors file whose data is all there."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > size - 8:
+                raise ModelError(f"{path.name}: must be a whole safetensors file, came one cut off in its header")
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        tensors = {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    except FileNotFoundError:
+        raise ModelError(f"{path.name}: must be in {path.parent}, which has no such file") from None
+    except (AttributeError, IndexError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError):
+        raise ModelError(f"{path.name}: must be a safetensors file, came one with a broken header") from None
+    if size != 8 + length + end:
+        raise ModelError(f"{path.name}: must have the {8 + length + end} bytes its header promises, came {size}")
+    return tensors
+
+
+def checked_layout(config, stored):
+    """The layout of ``config`` once every tensor stored is known, and has its shape and a dtype that can be read."""
+    layout = checkpoint_layout(config)
+    for name in stored:
+        unused = name.endswith("rotary_emb.inv_freq") or (config.tie_word_embeddings and name == "lm_head.weight")
+        if name not in layout and not unused:
+            raise ModelError(f"{name}: must be a tensor of Pangu Pro MoE, came in {stored[name].file.name}")
+    for name, slot in layout.items():
+        if name not in stored:
+            raise ModelError(f"{name}: must be stored with shape {list(slot.shape)}, came nothing")
+        if stored[name].shape != slot.shape:
+            raise ModelError(f"{name}: must have shape {list(slot.shape)}, came {list(stored[name].shape)}")
+        if stored[name].dtype not in DTYPES:
+            raise ModelError(f"{name}: must be stored as {', '.join(DTYPES)}, came {stored[name].dtype}")
+    return layout
+
+
+def save_pretrained(model, path, dtype=None, max_shard_bytes=None):
+    """Write ``model`` to the directory ``path`` in the official layout: config.json and safetensors files.
+
+    ``dtype`` converts the weights (``router_scale`` stays float32), None keeps them. With ``max_shard_bytes`` there are
+    as many files as that takes, and an index. Every file gets its name only once all are written.
+    """
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    dtype = dtype or model.embed.weight.dtype
+    kinds = {name: torch.float32 if name.endswith("router_scale") else dtype for name in parameters}
+    layout = checkpoint_layout(model.config)
+    sizes = {name: math.prod(slot.shape) * kinds[slot.parameter].itemsize for name, slot in layout.items()}
+
+    shards, filled = [[]], 0
+    for name in layout:
+        if max_shard_bytes is not None and shards[-1] and filled + sizes[name] > max_shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += sizes[name]
+    names = [SINGLE] if max_shard_bytes is None else [
+        f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)
+    ]
+    for file, shard in zip(names, shards, strict=True):
+        slots = {name: layout[name] for name in shard}
+        tensors = {
+            name: parameters[slot.parameter][slot.index].to(kinds[slot.parameter], copy=True).cpu()
+            for name, slot in slots.items()
+        }
+        save_file(tensors, path / f".{file}.tmp", metadata={"format": "pt"})
+    texts = {"config.json": model.config.official(dtype)}
+    if max_shard_bytes is not None:
+        weight_map = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
+        texts[INDEX] = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
+    for file, data in texts.items():
+        (path / f".{file}.tmp").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    if max_shard_bytes is None:
+        (path / INDEX).unlink(missing_ok=True)  # of an earlier save: it would go before the single file
+    for file in (*names, *texts):
+        os.replace(path / f".{file}.tmp", path / file)

@@ -1,0 +1,182 @@
+"""Pangu Pro MoE: plain torch and the ops of this package.
+
+B batch, S positions of each sequence, T = B*S tokens; every matrix product is 2-D over the T tokens.
+"""
+
+import collections
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pangu_ops.models.config import ModelError
+from pangu_ops.ops import add_rms_norm, moge_ffn, moge_gating, rms_norm, rotary, silu_mul
+from pangu_ops.ops.rotary import rotary_table
+
+
+class Attention(nn.Module):
+    """Causal grouped-query attention, with bias on all four projections."""
+
+    def __init__(self, config, dtype):
+        super().__init__()
+        self.heads = (config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads)
+        self.head_dim = config.head_dim
+        self.qkv = nn.Linear(config.hidden_size, sum(self.heads) * config.head_dim, dtype=dtype)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, dtype=dtype)
+
+    def forward(self, x, batch_size, cos, sin, cache, layer):
+        q, k, v = self.qkv(x).view(len(x), sum(self.heads), self.head_dim).split(self.heads, dim=1)
+        q, k = rotary(q, k, cos, sin)
+        q, k, v = (t.unflatten(0, (batch_size, -1)).transpose(1, 2) for t in (q, k, v))  # [B, heads, S, D]
+        if cache is not None:
+            k, v = cache.append(layer, k, v)
+        new, total = q.shape[2], k.shape[2]
+        mask = None
+        if 1 < new < total:
+            mask = torch.ones(new, total, dtype=torch.bool, device=q.device).tril(total - new)
+        out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=new == total, enable_gqa=True)
+        return self.o_proj(out.transpose(1, 2).reshape(len(x), -1))
+
+
+class MoGE(nn.Module):
+    """Some experts of every group for each token, and the shared expert for all."""
+
+    def __init__(self, config, dtype):
+        super().__init__()
+        hidden, inner, experts = config.hidden_size, config.moe_intermediate_size, config.num_experts
+        self.num_groups, self.topk_per_group = config.num_groups, config.topk_per_group
+        self.gate = nn.Linear(hidden, experts, bias=False, dtype=dtype)
+        # float32 whatever the model's dtype: the weights of the gating are
+        self.router_scale = nn.Parameter(torch.ones(1, experts))
+        self.gate_up = nn.Parameter(torch.empty(experts, 2 * inner, hidden, dtype=dtype))
+        self.down = nn.Parameter(torch.empty(experts, hidden, inner, dtype=dtype))
+        shared = config.shared_expert_intermediate_size
+        self.shared_gate_up = nn.Linear(hidden, 2 * shared, bias=False, dtype=dtype)
+        self.shared_down = nn.Linear(shared, hidden, bias=False, dtype=dtype)
+
+    def forward(self, x, routing):
+        logits = self.gate(x)
+        scale = self.router_scale[0].float()
+        weights, expert_ids = moge_gating(logits, self.num_groups, self.topk_per_group, expert_scale=scale)
+        if routing is not None:
+            routing.append((logits, expert_ids))
+        shared = self.shared_down(silu_mul(self.shared_gate_up(x)))
+        return moge_ffn(x, weights, expert_ids, self.gate_up, self.down, self.num_groups, addend=shared)
+
+
+class Layer(nn.Module):
+    def __init__(self, config, dtype):
+        super().__init__()
+        self.input_norm = nn.Parameter(torch.ones(config.hidden_size, dtype=dtype))
+        self.attention = Attention(config, dtype)
+        self.ffn_norm = nn.Parameter(torch.ones(config.hidden_size, dtype=dtype))
+        self.moge = MoGE(config, dtype)
+
+
+class ProMoEForCausalLM(nn.Module):
+    """The whole model, with random weights until a checkpoint is loaded."""
+
+    def __init__(self, config, dtype=torch.float32):
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.hidden_size, dtype=dtype)
+        self.layers = nn.ModuleList(Layer(config, dtype) for _ in range(config.num_hidden_layers))
+        self.norm = nn.Parameter(torch.ones(config.hidden_size, dtype=dtype))
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False, dtype=dtype)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.embed.weight
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif parameter.dim() > 1 and not name.endswith("router_scale"):
+                nn.init.normal_(parameter, std=config.initializer_range)
+
+    def forward(self, ids, cache=None, last=None, routing=None):
+        """Logits of the next token at every position.
+
+        Args:
+            ids: ``[B, S]`` int64, every id below the vocabulary's size.
+            cache: a :class:`KVCache`; the ids then continue the tokens it holds and are added to it.
+            last: logits of the last ``last`` positions only, None for all.
+            routing: a list, to which each layer adds its ``(router logits [T, E], expert_ids [T, K])``.
+
+        Returns:
+            ``[B, S, V]`` float32, or ``[B, last, V]``.
+        """
+        config, past = self.config, 0 if cache is None else cache.length
+        if ids.dim() != 2 or ids.numel() == 0:
+            raise ModelError(f"model: ids must be [B, S] with at least one id, came {list(ids.shape)}")
+        batch_size, new = ids.shape
+        room = config.max_position_embeddings if cache is None else min(config.max_position_embeddings, cache.max_length)
+        if past + new > room:
+            raise ModelError(f"model: the context must be at most {room} tokens, came {past + new}")
+        positions = torch.arange(past, past + new, device=ids.device)
+        tables = rotary_table(positions, config.head_dim, config.rope_theta)
+        cos, sin = (table.repeat(batch_size, 1) for table in tables)
+
+        x = self.embed(ids.flatten())
+        normed = rms_norm(x, self.layers[0].input_norm, config.rms_norm_eps)
+        # A residual addition always meets the norm that follows it: that of the next layer, at the end the last one.
+        next_norms = [layer.input_norm for layer in self.layers[1:]] + [self.norm]
+        for index, (layer, next_norm) in enumerate(zip(self.layers, next_norms, strict=True)):
+            attended = layer.attention(normed, batch_size, cos, sin, cache, index)
+            normed, x = add_rms_norm(attended, x, layer.ffn_norm, config.rms_norm_eps)
+            normed, x = add_rms_norm(layer.moge(normed, routing), x, next_norm, config.rms_norm_eps)
+
+        if last is not None:
+            normed = normed.view(batch_size, new, -1)[:, -last:].flatten(0, 1)
+        # 2-D on purpose: torch runs a bf16 product over 3-D input far slower on CPU
+        return self.lm_head(normed).float().unflatten(0, (batch_size, -1))
+
+
+Slot = collections.namedtuple("Slot", "parameter index shape")
+Slot.__doc__ = "Where a checkpoint's tensor lives: ``parameter[index]`` of the model, which has ``shape``."
+
+
+def checkpoint_layout(config):
+    """Official tensor name to :class:`Slot`, for every tensor of a checkpoint.
+
+    The checkpoint splits q/k/v, gate/up and the experts; the model holds each of these as one parameter.
+    """
+    hidden, head_dim = config.hidden_size, config.head_dim
+    inner, shared, experts = config.moe_intermediate_size, config.shared_expert_intermediate_size, config.num_experts
+    layout = {"model.embed_tokens.weight": Slot("embed.weight", ..., (config.vocab_size, hidden))}
+    for layer in range(config.num_hidden_layers):
+        official, ours = f"model.layers.{layer}", f"layers.{layer}"
+        layout[f"{official}.input_layernorm.weight"] = Slot(f"{ours}.input_norm", ..., (hidden,))
+        layout[f"{official}.post_attention_layernorm.weight"] = Slot(f"{ours}.ffn_norm", ..., (hidden,))
+
+        start = 0
+        for name, heads in (
+            ("q_proj", config.num_attention_heads),
+            ("k_proj", config.num_key_value_heads),
+            ("v_proj", config.num_key_value_heads),
+        ):
+            rows = heads * head_dim
+            part = slice(start, start + rows)
+            layout[f"{official}.self_attn.{name}.weight"] = Slot(f"{ours}.attention.qkv.weight", part, (rows, hidden))
+            layout[f"{official}.self_attn.{name}.bias"] = Slot(f"{ours}.attention.qkv.bias", part, (rows,))
+            start += rows
+        layout[f"{official}.self_attn.o_proj.weight"] = Slot(f"{ours}.attention.o_proj.weight", ..., (hidden, hidden))
+        layout[f"{official}.self_attn.o_proj.bias"] = Slot(f"{ours}.attention.o_proj.bias", ..., (hidden,))
+
+        mlp, moge = f"{official}.mlp", f"{ours}.moge"
+        layout[f"{mlp}.gate.weight"] = Slot(f"{moge}.gate.weight", ..., (experts, hidden))
+        layout[f"{mlp}.router_scale"] = Slot(f"{moge}.router_scale", ..., (1, experts))
+        for half, name in enumerate(("gate_proj", "up_proj")):
+            part = slice(half * shared, (half + 1) * shared)
+            layout[f"{mlp}.shared_expert.{name}.weight"] = Slot(
+                f"{moge}.shared_gate_up.weight", part, (shared, hidden)
+            )
+            part = slice(half * inner, (half + 1) * inner)
+            for expert in range(experts):
+                layout[f"{mlp}.experts.{expert}.{name}.weight"] = Slot(
+                    f"{moge}.gate_up", (expert, part), (inner, hidden)
+                )
+        layout[f"{mlp}.shared_expert.down_proj.weight"] = Slot(f"{moge}.shared_down.weight", ..., (hidden, shared))
+        for expert in range(experts):
+            layout[f"{mlp}.experts.{expert}.down_proj.weight"] = Slot(f"{moge}.down", expert, (hidden, inner))
+    layout["model.norm.weight"] = Slot("norm", ..., (hidden,))
+    if not config.tie_word_embeddings:
+        layout["lm_head.weight"] = Slot("lm_head.weight", ..., (config.vocab_size, hidden))
+    return layout

@@ -1,0 +1,113 @@
+// What the kernels do with a vector, whatever its width: load, store, sum, max, exp. The compiler's vector types
+// carry the arithmetic (a * b + c becomes one FMA), so only what they cannot say is written per instruction set.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+
+#if defined(PANGU_ISA_AMX) || defined(PANGU_ISA_AVX512)
+#include "cpu/isa/avx512.h"
+#elif defined(PANGU_ISA_AVX2)
+#include "cpu/isa/avx2.h"
+#else
+#include "cpu/isa/generic.h"
+#endif
+
+namespace pangu {
+
+inline vf splat(float value) { return vf{} + value; }
+
+inline vf load(const float* p) {
+  vf v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+inline vf load(const bf16* p) {
+  vh halves;
+  std::memcpy(&halves, p, sizeof halves);
+  return (vf)(__builtin_convertvector(halves, vi) << 16);
+}
+
+inline vf load(const f16* p) { return load_halves(p); }
+
+inline void store(float* p, vf v) { std::memcpy(p, &v, sizeof v); }
+
+inline void store(bf16* p, vf v) {
+  vi bits = (vi)v;
+  vi rounded = bits + 0x7fff + ((bits >> 16) & 1);     // to nearest, ties to even
+  rounded = (v == v) ? rounded : (bits | 0x00400000);  // a NaN stays one
+  vh halves = __builtin_convertvector((rounded >> 16) & 0xffff, vh);
+  std::memcpy(p, &halves, sizeof halves);
+}
+
+inline void store(f16* p, vf v) { store_halves(p, v); }
+
+// The first n < LANES elements; the other lanes are zero.
+template <class T>
+vf load_first(const T* p, int64_t n) {
+  T buffer[LANES] = {};
+  std::memcpy(buffer, p, n * sizeof(T));
+  return load(buffer);
+}
+
+template <class T>
+void store_first(T* p, vf v, int64_t n) {
+  T buffer[LANES];
+  store(buffer, v);
+  std::memcpy(p, buffer, n * sizeof(T));
+}
+
+// Call body(index, load, store) for every vector of n elements, the last one partial.
+template <class Body>
+void for_vectors(int64_t n, const Body& body) {
+  int64_t i = 0;
+  for (; i + LANES <= n; i += LANES)
+    body(i, [](auto* p) { return load(p); }, [](auto* p, vf v) { store(p, v); });
+  if (int64_t rest = n - i)
+    body(i, [=](auto* p) { return load_first(p, rest); }, [=](auto* p, vf v) { store_first(p, v, rest); });
+}
+
+inline float sum(vf v) {
+  float lanes[LANES];
+  store(lanes, v);
+  for (int width = LANES / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
+  return lanes[0];
+}
+
+inline vf max(vf a, vf b) { return a > b ? a : b; }
+
+inline float max(vf v) {
+  float best = v[0];
+  for (int i = 1; i < LANES; i++) best = v[i] > best ? v[i] : best;
+  return best;
+}
+
+// e^x to about 1 ulp; 0 below -87.3, inf above 88.7, NaN stays NaN.
+inline vf exp(vf x) {
+  vf clamped = x < splat(-87.3f) ? splat(-87.3f) : x;
+  clamped = clamped > splat(88.7f) ? splat(88.7f) : clamped;
+  vf magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+  vf shifted = clamped * 1.44269504f + magic;
+  vf n = shifted - magic;
+  vf r = clamped - n * 0.693145752f;
+  r = r - n * 1.42860677e-6f;
+  vf p = splat(1.98412698e-4f);
+  p = p * r + 1.38888889e-3f;
+  p = p * r + 8.33333333e-3f;
+  p = p * r + 4.16666667e-2f;
+  p = p * r + 1.66666667e-1f;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  vi half_n = ((vi)shifted - (vi)magic) >> 1;  // 2^n in two factors: 2^128 alone is not a float
+  vi rest_n = ((vi)shifted - (vi)magic) - half_n;
+  vf result = p * (vf)((half_n + 127) << 23) * (vf)((rest_n + 127) << 23);
+  result = x < splat(-87.3f) ? splat(0.0f) : result;
+  return x > splat(88.7f) ? splat(INFINITY) : result;
+}
+
+inline vf silu(vf x) { return x / (1.0f + exp(-x)); }
+
+}  // namespace pangu

@@ -1,0 +1,56 @@
+// moge_combine: every thread owns whole tokens and walks their K rows side by side, so that K streams are read at once
+// and each output element is written once.
+#include "common/moge_combine.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include <vector>
+
+#include "cpu/isa/vec.h"
+
+namespace pangu {
+namespace {
+
+template <class T>
+struct WeightedRow {
+  const T* row;
+  float weight;
+};
+
+template <class T>
+void combine_token(const std::vector<WeightedRow<T>>& chosen, const T* addend, T* out, int64_t hidden) {
+  for_vectors(hidden, [&](int64_t i, auto load, auto store) {
+    vf total = {};
+    for (const auto& [row, weight] : chosen) total += load(row + i) * weight;
+    if (addend) total += load(addend + i);
+    store(out + i, total);
+  });
+}
+
+Tensor moge_combine(const Tensor& rows, const Tensor& weights, const Tensor& slot_rows, std::optional<Tensor> addend) {
+  MogeCombine op = moge_combine_prologue(rows, weights, slot_rows, addend);
+  with_dtype(op.rows.scalar_type(), [&](auto t) {
+    using T = decltype(t);
+    int64_t token_size = 1 + op.num_slots * op.hidden;
+    torch::stable::parallel_for(0, op.num_tokens, 1 + 16384 / token_size, [&](int64_t begin, int64_t end) {
+      std::vector<WeightedRow<T>> chosen;
+      for (int64_t token = begin; token < end; token++) {
+        chosen.clear();
+        for (int64_t slot = token * op.num_slots; slot < (token + 1) * op.num_slots; slot++) {
+          int64_t row = data<int32_t>(op.slot_rows)[slot];
+          if (0 <= row && row < op.num_rows)
+            chosen.push_back({data<T>(op.rows) + row * op.hidden, data<float>(op.weights)[slot]});
+        }
+        combine_token(chosen, op.addend ? data<T>(*op.addend) + token * op.hidden : nullptr,
+                      mutable_data<T>(op.out) + token * op.hidden, op.hidden);
+      }
+    });
+  });
+  return op.out;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(pangu, CPU, m) { m.impl("moge_combine", TORCH_BOX(&moge_combine)); }
+
+}  // namespace pangu

@@ -99,6 +99,11 @@ class BuildKernels(build_ext):
 class Wheel(bdist_wheel):
     """The libraries use torch's stable ABI and nothing of Python's: one wheel per platform serves every Python 3."""
 
+    def run(self):
+        # What an earlier build left there would be packed too.
+        shutil.rmtree(self.get_finalized_command("build").build_lib, ignore_errors=True)
+        super().run()
+
     def get_tag(self):
         return "py3", "none", super().get_tag()[2]
 

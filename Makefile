@@ -1,0 +1,40 @@
+# `make demo` and `make test` are all that a newcomer needs: each sets up whatever is missing.
+PYTHON ?= python3
+VENV ?= .venv
+# the version that the project is tested with
+TORCH = 2.13.0
+RUN = $(VENV)/bin/python
+SOURCES = setup.py CMakeLists.txt pyproject.toml $(shell find csrc -type f)
+
+.PHONY: demo test test-full bench lint clean
+
+demo: $(VENV)/built
+	$(RUN) -m pangu_ops.demo
+
+test: $(VENV)/built
+	$(RUN) -m pytest
+
+test-full: $(VENV)/built
+	$(RUN) -m pytest -m ""
+
+bench: $(VENV)/built
+	$(RUN) -m pytest bench
+
+lint: $(VENV)/built
+	$(RUN) -m ruff check .
+
+clean:
+	rm -rf build dist *.egg-info pangu_ops/lib .venv
+
+$(VENV)/built: $(VENV)/torch $(SOURCES)
+	$(RUN) -m pip install -e ".[test]"
+	touch $@
+
+# torch comes by itself and first: beside packages that depend on it, pip may choose another build of it.
+$(VENV)/torch: | $(RUN)
+	$(RUN) -c "import torch" 2>/dev/null || $(RUN) -m pip install torch==$(TORCH)
+	touch $@
+
+# A torch that this Python has already (a container's, built for its GPU) is used.
+$(RUN):
+	$(PYTHON) -m venv $$($(PYTHON) -c "import torch" 2>/dev/null && echo --system-site-packages) $(VENV)

@@ -2,6 +2,7 @@
 
 from pangu_ops.backends import implementations, use
 from pangu_ops.balance import imbalance_score, load_balance_loss
+from pangu_ops.generate import generate
 from pangu_ops.models.loader import load_model
 from pangu_ops.ops import (
     add_rms_norm,
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "add_rms_norm",
+    "generate",
     "imbalance_score",
     "implementations",
     "load_balance_loss",

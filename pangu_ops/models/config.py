@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 
 class ModelError(ValueError):
@@ -113,7 +114,7 @@ def read_json(path):
 
 def read_config(path):
     """The :class:`ProMoEConfig` of the checkpoint directory ``path``."""
-    data = read_json(path / "config.json")
+    data = read_json(Path(path) / "config.json")
     need(data.get("architectures") == ["PanguProMoEForCausalLM"],
          "architectures must be ['PanguProMoEForCausalLM'], the one that is supported", data.get("architectures"))
     need(data.get("hidden_act", "silu") == "silu", "hidden_act must be 'silu'", data.get("hidden_act"))

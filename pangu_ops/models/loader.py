@@ -16,6 +16,7 @@ INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 Stored = collections.namedtuple("Stored", "file dtype shape")
+Summary = collections.namedtuple("Summary", "config total active kv_values tensors files")
 
 
 def load_model(path, device="cpu", dtype=None):
@@ -24,13 +25,14 @@ def load_model(path, device="cpu", dtype=None):
     Weights are read one tensor at a time, straight into the parameters. ``dtype`` is float32, bfloat16 or float16;
     None keeps that of the checkpoint's embedding. Raises :class:`ModelError` for what cannot be loaded.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
     from tqdm import tqdm
 
     path = Path(path)
     config = read_config(path)
     stored = stored_tensors(path)
-    layout = checked_layout(config, stored)
+    layout = checkpoint_layout(config)
+    check_tensors(config, layout, stored)
     if dtype is None:
         dtype = DTYPES[stored["model.embed_tokens.weight"].dtype]
     if dtype not in DTYPES.values():
@@ -44,9 +46,33 @@ def load_model(path, device="cpu", dtype=None):
     parameters = dict(model.named_parameters())
     for name, slot in tqdm(layout.items(), "loading", unit=" tensors", disable=not sys.stderr.isatty(), leave=False):
         # Opened again for every tensor: what was read stays mapped, and counts as memory, until the file is closed.
-        with safe_open(stored[name].file, "pt") as file:
-            parameters[slot.parameter][slot.index].copy_(file.get_tensor(name))
+        try:
+            with safe_open(stored[name].file, "pt") as file:
+                parameters[slot.parameter][slot.index].copy_(file.get_tensor(name))
+        except SafetensorError as error:
+            raise ModelError(f"{stored[name].file.name}: must be a safetensors file, came: {error}") from None
     return model
+
+
+def inspect(path):
+    """Check the directory ``path`` without reading a weight: every tensor's name, shape and dtype.
+
+    Returns a ``Summary``: parameters in ``total`` and ``active`` for one token, ``kv_values`` (numbers that a token
+    leaves in the KV cache), and the ``tensors`` and ``files`` checked, none for a directory that holds no weights.
+    Raises what :func:`load_model` would raise.
+    """
+    path = Path(path)
+    config = read_config(path)
+    layout, stored = checkpoint_layout(config), {}
+    if (path / INDEX).exists() or any(path.glob("*.safetensors")):
+        stored = stored_tensors(path)
+        check_tensors(config, layout, stored)
+    routed = sum(math.prod(slot.shape) for name, slot in layout.items() if ".experts." in name)
+    total = sum(math.prod(slot.shape) for slot in layout.values())
+    # No rounding: every expert has the same size.
+    active = total - routed // config.num_experts * (config.num_experts - config.num_experts_per_tok)
+    kv_values = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    return Summary(config, total, active, kv_values, len(stored), len({tensor.file for tensor in stored.values()}))
 
 
 def stored_tensors(path):
@@ -76,19 +102,22 @@ def read_header(path):
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         tensors = {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        expected = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        if size != expected:
+            raise ModelError(f"{path.name}: must have the {expected} bytes its header promises, came {size}")
+        for name, (dtype, shape) in tensors.items():
+            begin, end = header[name]["data_offsets"]
+            if dtype in DTYPES and end - begin != math.prod(shape) * DTYPES[dtype].itemsize:
+                raise ModelError(f"{name}: must fill its {list(shape)} of {dtype}, came {end - begin} bytes")
     except FileNotFoundError:
         raise ModelError(f"{path.name}: must be in {path.parent}, which has no such file") from None
     except (AttributeError, IndexError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError):
         raise ModelError(f"{path.name}: must be a safetensors file, came one with a broken header") from None
-    if size != 8 + length + end:
-        raise ModelError(f"{path.name}: must have the {8 + length + end} bytes its header promises, came {size}")
     return tensors
 
 
-def checked_layout(config, stored):
-    """The layout of ``config`` once every tensor stored is known, and has its shape and a dtype that can be read."""
-    layout = checkpoint_layout(config)
+def check_tensors(config, layout, stored):
+    """Refuse tensors that are not in the layout, and those of the layout that are not stored as it says."""
     for name in stored:
         unused = name.endswith("rotary_emb.inv_freq") or (config.tie_word_embeddings and name == "lm_head.weight")
         if name not in layout and not unused:
@@ -100,7 +129,6 @@ def checked_layout(config, stored):
             raise ModelError(f"{name}: must have shape {list(slot.shape)}, came {list(stored[name].shape)}")
         if stored[name].dtype not in DTYPES:
             raise ModelError(f"{name}: must be stored as {', '.join(DTYPES)}, came {stored[name].dtype}")
-    return layout
 
 
 def save_pretrained(model, path, dtype=None, max_shard_bytes=None):

@@ -103,11 +103,12 @@ class ProMoEForCausalLM(nn.Module):
         Returns:
             ``[B, S, V]`` float32, or ``[B, last, V]``.
         """
-        config, past = self.config, 0 if cache is None else cache.length
+        config, room, past = self.config, self.config.max_position_embeddings, 0
+        if cache is not None:
+            room, past = min(room, cache.max_length), cache.length
         if ids.dim() != 2 or ids.numel() == 0:
             raise ModelError(f"model: ids must be [B, S] with at least one id, came {list(ids.shape)}")
         batch_size, new = ids.shape
-        room = config.max_position_embeddings if cache is None else min(config.max_position_embeddings, cache.max_length)
         if past + new > room:
             raise ModelError(f"model: the context must be at most {room} tokens, came {past + new}")
         positions = torch.arange(past, past + new, device=ids.device)

@@ -1,0 +1,96 @@
+"""Text generation, one token at a time."""
+
+import torch
+
+from pangu_ops.models.cache import KVCache
+from pangu_ops.models.config import ModelError
+
+
+@torch.no_grad()
+def generate(
+    model,
+    ids,
+    max_new_tokens=256,
+    temperature=0.0,
+    top_k=0,
+    top_p=1.0,
+    seed=None,
+    stop_ids=(),
+    callback=None,
+):
+    """Continue the token ids ``ids`` (a list, ``[S]`` or ``[1, S]``) and return the new ones as a list.
+
+    Args:
+        model: as :func:`load_model` returns it.
+        ids: the prompt.
+        max_new_tokens: at most so many; fewer when the context is full.
+        temperature: 0 always takes the likeliest token, else tokens are drawn as :func:`probabilities` says.
+        top_k: draw from the ``top_k`` likeliest tokens only, 0 from all.
+        top_p: draw from the fewest likeliest tokens that hold this share of the probability.
+        seed: the same seed gives the same tokens; None takes a new one.
+        stop_ids: generation ends with one of these, which is the last id returned.
+        callback: called with each new id as soon as it is there.
+
+    Raises :class:`ModelError` for a prompt that is empty, has ids outside the vocabulary or leaves no room in the
+    context, and for options out of range.
+    """
+    config = model.config
+    need(max_new_tokens >= 1, "max_new_tokens must be at least 1", max_new_tokens)
+    need(0 <= temperature < float("inf"), "temperature must be at least 0", temperature)
+    need(top_k >= 0, "top_k must be at least 0", top_k)
+    need(0 < top_p <= 1, "top_p must be above 0 and at most 1", top_p)
+    prompt = torch.as_tensor(ids)
+    need(prompt.numel() > 0, "the prompt must have at least one id", "none")
+    need(not prompt.is_floating_point() and (prompt.dim() == 1 or (prompt.dim() == 2 and len(prompt) == 1)),
+         "the prompt must be integers of shape [S] or [1, S]", f"{prompt.dtype} {list(prompt.shape)}")
+    prompt = prompt.reshape(1, -1).long()
+    outside = prompt[(prompt < 0) | (prompt >= config.vocab_size)]
+    need(len(outside) == 0, f"ids must be 0 to {config.vocab_size - 1}", outside[0].item() if len(outside) else "")
+    room = config.max_position_embeddings - prompt.shape[1]
+    need(room >= 1, f"the prompt must be shorter than the context of {config.max_position_embeddings} tokens",
+         prompt.shape[1])
+
+    max_new_tokens = min(max_new_tokens, room)
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    weight = model.embed.weight
+    cache = KVCache(config, 1, prompt.shape[1] + max_new_tokens, weight.device, weight.dtype)
+    step, new_ids = prompt.to(weight.device), []
+    while True:
+        logits = model(step, cache=cache, last=1)[0, -1]
+        if temperature == 0:
+            token = logits.argmax().item()
+        else:
+            # drawn on the CPU, so that a seed gives the same numbers on every device
+            token = probabilities(logits.cpu(), temperature, top_k, top_p).multinomial(1, generator=generator).item()
+        new_ids.append(token)
+        if callback is not None:
+            callback(token)
+        if token in stop_ids or len(new_ids) == max_new_tokens:
+            return new_ids
+        step = torch.full((1, 1), token, device=weight.device)
+
+
+def probabilities(logits, temperature=1.0, top_k=0, top_p=1.0):
+    """The distribution ``[V]`` (float64) that sampling draws from: softmax of ``logits / temperature``, then cut.
+
+    First the ``top_k`` likeliest are kept (0: all), then the fewest of these that together hold ``top_p``; equal
+    probabilities rank by id. What is kept adds up to 1.
+    """
+    # In float64 and with the largest logit taken off first, no temperature is too small.
+    logits = logits.double()
+    ranked, order = ((logits - logits.max()) / temperature).softmax(-1).sort(descending=True, stable=True)
+    if top_k:
+        ranked[top_k:] = 0
+    ranked /= ranked.sum()
+    if top_p < 1:
+        ranked[ranked.cumsum(-1) - ranked >= top_p] = 0
+    return torch.zeros_like(ranked).scatter(0, order, ranked / ranked.sum())
+
+
+def need(condition, rule, came):
+    if not condition:
+        raise ModelError(f"generate: {rule}, came {came}")

@@ -12,6 +12,11 @@ typedef float vf __attribute__((vector_size(64)));
 typedef int32_t vi __attribute__((vector_size(64)));
 typedef uint16_t vh __attribute__((vector_size(32)));
 
+// 16-bit elements, zero-extended.
+inline vi load_widened(const bf16* p) {
+  return (vi)_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+
 inline vf load_halves(const f16* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
@@ -19,5 +24,7 @@ inline vf load_halves(const f16* p) {
 inline void store_halves(f16* p, vf v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
+
+inline float sum(vf v) { return _mm512_reduce_add_ps(v); }
 
 }  // namespace pangu

@@ -45,6 +45,13 @@ inline uint16_t float_to_half(float value) {
   return sign | uint16_t((bits - 0x38000000 + 0xfff + ((bits >> 13) & 1)) >> 13);
 }
 
+// 16-bit elements, zero-extended.
+inline vi load_widened(const bf16* p) {
+  vh halves;
+  std::memcpy(&halves, p, sizeof halves);
+  return __builtin_convertvector(halves, vi);
+}
+
 inline vf load_halves(const f16* p) {
   vf v;
   for (int i = 0; i < LANES; i++) v[i] = half_to_float(p[i].bits);
@@ -55,5 +62,7 @@ inline void store_halves(f16* p, vf v) {
   for (int i = 0; i < LANES; i++) p[i].bits = float_to_half(v[i]);
 }
 
+
+inline float sum(vf v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
 }  // namespace pangu

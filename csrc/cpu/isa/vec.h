@@ -1,4 +1,4 @@
-// What the kernels do with a vector, whatever its width: load, store, sum, max, exp. The compiler's vector types
+// What the kernels do with a vector, whatever its width: load, store, max, exp. The compiler's vector types
 // carry the arithmetic (a * b + c becomes one FMA), so only what they cannot say is written per instruction set.
 #pragma once
 
@@ -23,11 +23,7 @@ inline vf load(const float* p) {
   return v;
 }
 
-inline vf load(const bf16* p) {
-  vh halves;
-  std::memcpy(&halves, p, sizeof halves);
-  return (vf)(__builtin_convertvector(halves, vi) << 16);
-}
+inline vf load(const bf16* p) { return (vf)(load_widened(p) << 16); }
 
 inline vf load(const f16* p) { return load_halves(p); }
 
@@ -66,14 +62,6 @@ void for_vectors(int64_t n, const Body& body) {
     body(i, [](auto* p) { return load(p); }, [](auto* p, vf v) { store(p, v); });
   if (int64_t rest = n - i)
     body(i, [=](auto* p) { return load_first(p, rest); }, [=](auto* p, vf v) { store_first(p, v, rest); });
-}
-
-inline float sum(vf v) {
-  float lanes[LANES];
-  store(lanes, v);
-  for (int width = LANES / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
-  return lanes[0];
 }
 
 inline vf max(vf a, vf b) { return a > b ? a : b; }

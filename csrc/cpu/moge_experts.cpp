@@ -1,0 +1,56 @@
+// moge_experts: both products in units of (expert, panels of weight rows); each unit writes its own columns.
+#include "common/moge_experts.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include "cpu/experts.h"
+
+namespace pangu {
+namespace {
+
+std::vector<ExpertRows> expert_rows(const MogeExperts& op) {
+  const int32_t* offsets = data<int32_t>(op.expert_offsets);
+  bool rising = offsets[0] == 0 && offsets[op.num_experts] == op.num_rows;
+  for (int64_t expert = 0; expert < op.num_experts; expert++) rising &= offsets[expert] <= offsets[expert + 1];
+  PANGU_CHECK(rising, "moge_experts",
+              "expert_offsets must rise from 0 to the number of rows, " + std::to_string(op.num_rows), "other values");
+  std::vector<ExpertRows> experts;
+  for (int64_t expert = 0; expert < op.num_experts; expert++)
+    if (offsets[expert] < offsets[expert + 1]) experts.push_back({expert, offsets[expert], offsets[expert + 1]});
+  return experts;
+}
+
+template <class T>
+void run(const MogeExperts& op, const std::vector<ExpertRows>& experts) {
+  Tensor activations = empty_of(op.rows, {op.num_rows, op.intermediate}, ScalarType::Float);
+  gate_up_product(experts, [&](int64_t row) { return data<T>(op.rows) + row * op.hidden; }, data<T>(op.gate_up),
+                  op.hidden, op.intermediate, mutable_data<float>(activations));
+  int64_t panels = (op.hidden + PANEL - 1) / PANEL, parts = parts_of(experts.size(), panels);
+  for_units(experts.size() * parts, [&](int64_t unit) {
+    const auto& [expert, begin, end] = experts[unit / parts];
+    int64_t part = unit % parts;
+    multiply<float>([&](int64_t row) { return data<float>(activations) + row * op.intermediate; }, begin, end,
+                    data<T>(op.down) + expert * op.hidden * op.intermediate, panels * part / parts * PANEL,
+                    std::min(op.hidden, panels * (part + 1) / parts * PANEL), op.intermediate,
+                    [&](int64_t row, int64_t n, int64_t count, const float* products) {
+                      float padded[LANES > PANEL ? LANES : PANEL];
+                      std::copy(products, products + count, padded);
+                      T* out = mutable_data<T>(op.out) + row * op.hidden + n;
+                      for_vectors(count, [&](int64_t i, auto, auto store) { store(out + i, load(padded + i)); });
+                    });
+  });
+}
+
+Tensor moge_experts(const Tensor& rows, const Tensor& expert_offsets, const Tensor& gate_up, const Tensor& down) {
+  MogeExperts op = moge_experts_prologue(rows, expert_offsets, gate_up, down);
+  std::vector<ExpertRows> experts = expert_rows(op);
+  if (op.out.numel() == 0) return op.out;
+  with_dtype(op.rows.scalar_type(), [&](auto t) { run<decltype(t)>(op, experts); });
+  return op.out;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(pangu, CPU, m) { m.impl("moge_experts", TORCH_BOX(&moge_experts)); }
+
+}  // namespace pangu

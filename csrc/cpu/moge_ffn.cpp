@@ -1,0 +1,81 @@
+// moge_ffn: the first product gathers its rows from x; the second one's threads own columns of the result, walk the
+// experts in order and add into their columns, so nothing is copied between the steps and no two threads add to one
+// number.
+#include "common/moge_ffn.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include "cpu/experts.h"
+#include "cpu/route.h"
+
+namespace pangu {
+namespace {
+
+struct Routing {
+  std::vector<int32_t> row_slots;  // the slot, token * K + slot, of every row
+  std::vector<ExpertRows> experts;
+};
+
+Routing route_ffn(const MogeFfn& op) {
+  int64_t num_rows = op.num_tokens * op.num_slots;
+  std::vector<int32_t> slot_rows(num_rows), offsets(op.num_experts + 1);
+  Routing routing{std::vector<int32_t>(num_rows, -1), {}};
+  route({data<int32_t>(op.expert_ids), op.num_tokens, op.num_slots, op.num_experts, op.num_groups}, slot_rows.data(),
+        offsets.data(), [](int64_t) {});
+  for (int64_t slot = 0; slot < num_rows; slot++)
+    if (slot_rows[slot] >= 0) routing.row_slots[slot_rows[slot]] = int32_t(slot);
+  for (int64_t expert = 0; expert < op.num_experts; expert++) {
+    int64_t begin = offsets[expert], end = offsets[expert + 1];
+    while (end > begin && routing.row_slots[end - 1] < 0) end--;  // masked rows lie at the end of their group
+    if (begin < end) routing.experts.push_back({expert, begin, end});
+  }
+  return routing;
+}
+
+template <class T>
+void run(const MogeFfn& op) {
+  Routing routing = route_ffn(op);
+  auto token_of = [&](int64_t row) { return routing.row_slots[row] / op.num_slots; };
+  Tensor activations = empty_of(op.x, {op.num_tokens * op.num_slots, op.intermediate}, ScalarType::Float);
+  gate_up_product(routing.experts, [&](int64_t row) { return data<T>(op.x) + token_of(row) * op.hidden; },
+                  data<T>(op.gate_up), op.hidden, op.intermediate, mutable_data<float>(activations));
+
+  Tensor sums = empty_of(op.x, {op.num_tokens, op.hidden}, ScalarType::Float);
+  int64_t panels = (op.hidden + PANEL - 1) / PANEL, parts = parts_of(1, panels);
+  for_units(parts, [&](int64_t part) {
+    int64_t first = panels * part / parts * PANEL, last = std::min(op.hidden, panels * (part + 1) / parts * PANEL);
+    float* total = mutable_data<float>(sums);
+    for (int64_t token = 0; token < op.num_tokens; token++)
+      std::fill(total + token * op.hidden + first, total + token * op.hidden + last, 0.0f);
+    for (const auto& [expert, begin, end] : routing.experts)
+      multiply<float>([&](int64_t row) { return data<float>(activations) + row * op.intermediate; }, begin, end,
+                      data<T>(op.down) + expert * op.hidden * op.intermediate, first, last, op.intermediate,
+                      [&](int64_t row, int64_t n, int64_t count, const float* products) {
+                        float weight = data<float>(op.weights)[routing.row_slots[row]];
+                        float* sum = total + token_of(row) * op.hidden + n;
+                        for (int64_t i = 0; i < count; i++) sum[i] += products[i] * weight;
+                      });
+    for (int64_t token = 0; token < op.num_tokens; token++) {
+      int64_t at = token * op.hidden + first;
+      const T* addend = op.addend ? data<T>(*op.addend) + at : nullptr;
+      for_vectors(last - first, [&](int64_t i, auto load, auto store) {
+        vf sum = load(total + at + i);
+        store(mutable_data<T>(op.out) + at + i, addend ? sum + load(addend + i) : sum);
+      });
+    }
+  });
+}
+
+Tensor moge_ffn(const Tensor& x, const Tensor& weights, const Tensor& expert_ids, const Tensor& gate_up,
+                const Tensor& down, int64_t num_groups, std::optional<Tensor> addend) {
+  MogeFfn op = moge_ffn_prologue(x, weights, expert_ids, gate_up, down, num_groups, addend);
+  if (op.out.numel() == 0) return op.out;
+  with_dtype(op.x.scalar_type(), [&](auto t) { run<decltype(t)>(op); });
+  return op.out;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(pangu, CPU, m) { m.impl("moge_ffn", TORCH_BOX(&moge_ffn)); }
+
+}  // namespace pangu

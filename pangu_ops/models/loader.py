@@ -37,11 +37,8 @@ def load_model(path, device="cpu", dtype=None):
         dtype = DTYPES[stored["model.embed_tokens.weight"].dtype]
     if dtype not in DTYPES.values():
         raise ModelError(f"load_model: dtype must be float32, bfloat16 or float16, came {dtype}")
-    with torch.device("meta"):
-        model = ProMoEForCausalLM(config, dtype)
-    model.to_empty(device=device)
-    if config.tie_word_embeddings:
-        model.lm_head.weight = model.embed.weight
+    with torch.device(device):
+        model = ProMoEForCausalLM(config, dtype, initialize=False)
     model.eval().requires_grad_(False)
     parameters = dict(model.named_parameters())
     for name, slot in tqdm(layout.items(), "loading", unit=" tensors", disable=not sys.stderr.isatty(), leave=False):

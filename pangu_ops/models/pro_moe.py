@@ -14,6 +14,11 @@ from pangu_ops.ops import add_rms_norm, moge_ffn, moge_gating, rms_norm, rotary,
 from pangu_ops.ops.rotary import rotary_table
 
 
+class Linear(nn.Linear):
+    def reset_parameters(self):
+        """Nothing: the whole model's parameters get their first values together, or from a checkpoint."""
+
+
 class Attention(nn.Module):
     """Causal grouped-query attention, with bias on all four projections."""
 
@@ -21,8 +26,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = (config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads)
         self.head_dim = config.head_dim
-        self.qkv = nn.Linear(config.hidden_size, sum(self.heads) * config.head_dim, dtype=dtype)
-        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, dtype=dtype)
+        self.qkv = Linear(config.hidden_size, sum(self.heads) * config.head_dim, dtype=dtype)
+        self.o_proj = Linear(config.hidden_size, config.hidden_size, dtype=dtype)
 
     def forward(self, x, batch_size, cos, sin, cache, layer):
         q, k, v = self.qkv(x).view(len(x), sum(self.heads), self.head_dim).split(self.heads, dim=1)
@@ -45,14 +50,14 @@ class MoGE(nn.Module):
         super().__init__()
         hidden, inner, experts = config.hidden_size, config.moe_intermediate_size, config.num_experts
         self.num_groups, self.topk_per_group = config.num_groups, config.topk_per_group
-        self.gate = nn.Linear(hidden, experts, bias=False, dtype=dtype)
+        self.gate = Linear(hidden, experts, bias=False, dtype=dtype)
         # float32 whatever the model's dtype: the weights of the gating are
         self.router_scale = nn.Parameter(torch.ones(1, experts))
         self.gate_up = nn.Parameter(torch.empty(experts, 2 * inner, hidden, dtype=dtype))
         self.down = nn.Parameter(torch.empty(experts, hidden, inner, dtype=dtype))
         shared = config.shared_expert_intermediate_size
-        self.shared_gate_up = nn.Linear(hidden, 2 * shared, bias=False, dtype=dtype)
-        self.shared_down = nn.Linear(shared, hidden, bias=False, dtype=dtype)
+        self.shared_gate_up = Linear(hidden, 2 * shared, bias=False, dtype=dtype)
+        self.shared_down = Linear(shared, hidden, bias=False, dtype=dtype)
 
     def forward(self, x, routing):
         logits = self.gate(x)
@@ -74,22 +79,30 @@ class Layer(nn.Module):
 
 
 class ProMoEForCausalLM(nn.Module):
-    """The whole model, with random weights until a checkpoint is loaded."""
+    """The whole model, with random weights; ``initialize=False`` leaves them to a checkpoint."""
 
-    def __init__(self, config, dtype=torch.float32):
+    def __init__(self, config, dtype=torch.float32, initialize=True):
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.hidden_size, dtype=dtype)
+        # from_pretrained draws no random numbers
+        self.embed = nn.Embedding.from_pretrained(
+            torch.empty(config.vocab_size, config.hidden_size, dtype=dtype), freeze=False
+        )
         self.layers = nn.ModuleList(Layer(config, dtype) for _ in range(config.num_hidden_layers))
         self.norm = nn.Parameter(torch.ones(config.hidden_size, dtype=dtype))
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False, dtype=dtype)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False, dtype=dtype)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.embed.weight
+        if initialize:
+            self.reset_parameters()
+
+    def reset_parameters(self):
+        """Random matrices; no bias, and every norm and ``router_scale`` 1."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif parameter.dim() > 1 and not name.endswith("router_scale"):
-                nn.init.normal_(parameter, std=config.initializer_range)
+                nn.init.normal_(parameter, std=self.config.initializer_range)
 
     def forward(self, ids, cache=None, last=None, routing=None):
         """Logits of the next token at every position.

@@ -1,5 +1,6 @@
 """Builds the native kernels with cmake and ninja; everything static about the package is in pyproject.toml."""
 
+import hashlib
 import os
 import re
 import shlex
@@ -49,7 +50,8 @@ def find_compiler():
 
 
 def find_tool(name):
-    path = shutil.which(name) or shutil.which(name, path=sysconfig.get_path("scripts"))
+    # The environment's own first: a build by another version of cmake compiles everything again.
+    path = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
     return path or sys.exit(f"pangu_ops: {name} must be installed (pip install {name}), came none")
 
 
@@ -60,7 +62,8 @@ TORCH, COMPILER = find_torch(), find_compiler()
 def build_kernels():
     """Build every library that this compiler can build; returns their paths."""
     cmake, ninja = find_tool("cmake"), find_tool("ninja")
-    folder = ROOT / "build" / "cmake"
+    # A folder per compiler: cmake forgets everything it was told when that changes.
+    folder = ROOT / "build" / f"cmake-{hashlib.sha256(' '.join(COMPILER).encode()).hexdigest()[:8]}"
     jobs = ["-j", os.environ["MAX_JOBS"]] if os.environ.get("MAX_JOBS") else []
     configure = [
         cmake, "-S", ROOT, "-B", folder, "-G", "Ninja",

@@ -1,0 +1,168 @@
+"""What every op promises, checked for each op on its own cases (design: one list of cases per op)."""
+
+import pytest
+import torch
+from torch.library import opcheck
+
+import pangu_ops
+from pangu_ops.registry import FLOATS, OPS, PAGES
+from pangu_ops.testing.compare import as_tuple, mismatch
+
+CASES = [(name, case) for name, page in PAGES.items() for case in page.cases]
+BACKWARDS = ("moge_combine_backward", "moge_experts_backward")
+
+
+def case_id(value):
+    return value if isinstance(value, str) else ",".join(f"{key}={size}" for key, size in value.items())
+
+
+def operator(name):
+    return getattr(torch.ops.pangu, name)
+
+
+def small(name):
+    """A case with a few tokens and nothing special."""
+    return next(case for case in PAGES[name].cases if case["T"] > 1)
+
+
+def tensors(args):
+    return [arg for arg in args if isinstance(arg, torch.Tensor)]
+
+
+def test_every_op_has_a_page():
+    assert sorted(PAGES) == sorted(OPS)
+
+
+@pytest.mark.parametrize("name, case", CASES, ids=case_id)
+def test_matches_the_float64_reference(implementation, name, case):
+    for dtype in FLOATS:
+        args = PAGES[name].example(**case, dtype=dtype)
+        assert not mismatch(PAGES[name], args, operator(name)(*args)), dtype
+
+
+@pytest.mark.parametrize("name, case", CASES, ids=case_id)
+def test_two_runs_give_the_same_bits_and_inputs_stay_unwritten(implementation, name, case):
+    args = PAGES[name].example(**case, dtype=torch.bfloat16)
+    before = [tensor.clone() for tensor in tensors(args)]
+    first, second = as_tuple(operator(name)(*args)), as_tuple(operator(name)(*args))
+    assert all(torch.equal(a, b) for a, b in zip(first, second))
+    assert all(torch.equal(a, b) for a, b in zip(before, tensors(args)))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_element_of_the_outputs_is_written(implementation, name):
+    """Memory that the outputs get next is filled with NaN first: what an op leaves unwritten shows."""
+    for case in PAGES[name].cases:
+        args = PAGES[name].example(**case)
+        clean = as_tuple(operator(name)(*args))
+        sizes = [out.numel() * out.element_size() for out in clean]
+        again = []
+        for _ in range(2):
+            poison = [torch.full((size // 4 + 1,), torch.nan) for size in sizes for _ in range(4)]
+            del poison
+            again = as_tuple(operator(name)(*args))
+        assert all(torch.equal(a, b) for a, b in zip(clean, again)), case
+
+
+def strided(tensor):
+    """The same numbers with gaps between rows and between elements."""
+    wide = torch.full((*tensor.shape[:-1], 2 * tensor.shape[-1] + 3), 7, dtype=tensor.dtype)
+    view = wide[..., 1 : 2 * tensor.shape[-1] + 1 : 2]
+    view.copy_(tensor)
+    return view
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_strided_inputs_are_accepted(implementation, name):
+    args = PAGES[name].example(**small(name))
+    views = [strided(arg) if isinstance(arg, torch.Tensor) else arg for arg in args]
+    assert not tensors(views)[0].is_contiguous()
+    assert not mismatch(PAGES[name], args, operator(name)(*views))
+
+
+def differentiable(name, args):
+    """The arguments with requires_grad where the op has a gradient for them."""
+    skip = {"correction_bias", "cos", "sin"}
+    names = [argument.name for argument in operator(name).default._schema.arguments]
+    return [
+        arg.clone().requires_grad_()
+        if isinstance(arg, torch.Tensor) and arg.is_floating_point() and argument not in skip
+        else arg
+        for argument, arg in zip(names, args)
+    ]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_opcheck(name):
+    args = PAGES[name].example(**small(name))
+    opcheck(operator(name).default, args)
+    if name not in BACKWARDS:
+        opcheck(operator(name).default, tuple(differentiable(name, args)))
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name not in BACKWARDS])
+def test_gradients_of_the_reference(name):
+    """opcheck does not notice a missing backward; gradcheck in float64 does."""
+    args = [
+        arg.double() if isinstance(arg, torch.Tensor) and arg.is_floating_point() else arg
+        for arg in PAGES[name].example(**GRADIENT_CASES[name])
+    ]
+    exact = PAGES[name].exact
+
+    def floats(*args):
+        outs = as_tuple(operator(name)(*args))
+        return tuple(out for i, out in enumerate(outs) if out.is_floating_point() or i not in exact)
+
+    with pangu_ops.use("reference"):
+        assert torch.autograd.gradcheck(floats, differentiable(name, args))
+
+
+SMALL_ROUTING = dict(T=5, H=6, E=6, G=2, k=2, masked=True)
+GRADIENT_CASES = {
+    "moge_gating": dict(T=4, E=12, G=3, k=2, bias=True, scale=True, renormalize=True, scaling_factor=1.5),
+    "moge_dispatch": SMALL_ROUTING,
+    "moge_combine": SMALL_ROUTING,
+    "moge_experts": dict(T=5, H=6, E=6, G=2, k=1, I=4),
+    "moge_ffn": dict(**SMALL_ROUTING, I=4),
+    "rms_norm": dict(T=3, H=7),
+    "add_rms_norm": dict(T=3, H=7),
+    "rotary": dict(T=3, Hq=2, Hk=1, D=4),
+    "silu_mul": dict(T=3, I=5),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name not in BACKWARDS])
+def test_gradients_of_the_kernels_equal_the_reference(implementation, name):
+    def gradients():
+        args = differentiable(name, PAGES[name].example(**small(name)))
+        outs = [out for out in as_tuple(operator(name)(*args)) if out.requires_grad]
+        loss = sum((out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum() for out in outs)
+        wanted = [arg for arg in args if isinstance(arg, torch.Tensor) and arg.requires_grad]
+        return torch.autograd.grad(loss, wanted)
+
+    came = gradients()
+    with pangu_ops.use("reference"):
+        wanted = gradients()
+    for a, b in zip(came, wanted):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_compiles_with_dynamic_shapes(name):
+    page = PAGES[name]
+    case = small(name)
+    torch._dynamo.reset()
+    compiled = torch.compile(operator(name), backend="aot_eager", fullgraph=True, dynamic=True)
+    for tokens in (case["T"], case["T"] + 3):
+        args = page.example(**{**case, "T": tokens})
+        wanted, came = as_tuple(operator(name)(*args)), as_tuple(compiled(*args))
+        assert all(torch.equal(a, b) for a, b in zip(wanted, came))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_meta_tensors_give_the_same_shapes(name):
+    args = PAGES[name].example(**small(name))
+    real = as_tuple(operator(name)(*args))
+    meta = as_tuple(operator(name)(*(arg.to("meta") if isinstance(arg, torch.Tensor) else arg for arg in args)))
+    for a, b in zip(real, meta):
+        assert (a.shape, a.dtype, a.stride()) == (b.shape, b.dtype, b.stride())

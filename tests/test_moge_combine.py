@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from pangu_ops import moge_combine, moge_dispatch
+from pangu_ops.ops.moge_dispatch import expert_choice
+
+
+def test_a_case_worked_by_hand(implementation):
+    rows = torch.tensor([[1.0, 2.0], [3.0, 4.0], [torch.nan, torch.inf]])
+    slot_rows = torch.tensor([[1, 0], [0, -1]], dtype=torch.int32)
+    weights = torch.tensor([[2.0, 10.0], [1.0, 5.0]])
+    assert moge_combine(rows, weights, slot_rows).tolist() == [[16, 28], [1, 2]]
+    addend = torch.tensor([[1.0, 1.0], [0.5, 0.5]])
+    assert moge_combine(rows, weights, slot_rows, addend).tolist() == [[17, 29], [1.5, 2.5]]
+
+
+def test_undoes_dispatch(implementation):
+    x = torch.randn(30, 12, generator=torch.Generator().manual_seed(0))
+    rows, slot_rows, _ = moge_dispatch(x, expert_choice(30, 16, 4, 2), 16, 4)
+    weights = torch.full((30, 8), 1 / 8)
+    torch.testing.assert_close(moge_combine(rows, weights, slot_rows), x)
+
+
+def test_rows_out_of_range_count_as_masked(implementation):
+    slot_rows = torch.tensor([[2, -5, 2**31 - 1, 0]], dtype=torch.int32)
+    assert moge_combine(torch.tensor([[3.0], [4.0]]), torch.ones(1, 4), slot_rows).tolist() == [[3]]
+    assert moge_combine(torch.empty(0, 1), torch.ones(1, 4), slot_rows).tolist() == [[0]]
+
+
+def test_two_slots_may_share_a_row():
+    rows = torch.ones(1, 2, requires_grad=True)
+    moge_combine(rows, torch.tensor([[2.0, 3.0]]), torch.zeros(1, 2, dtype=torch.int32)).sum().backward()
+    assert rows.grad.tolist() == [[5, 5]]
+
+
+SLOTS = torch.zeros(2, 3, dtype=torch.int32)
+BAD = [
+    ((torch.zeros(3), torch.zeros(2, 3), SLOTS), "rows must be [R, H], came [3]"),
+    ((torch.zeros(6, 4), torch.zeros(2, 3), SLOTS.long()), "slot_rows must be int32, came int64"),
+    ((torch.zeros(6, 4), torch.zeros(2, 2), SLOTS), "weights must have the shape of slot_rows, came [2, 2]"),
+    ((torch.zeros(6, 4), torch.zeros(2, 3).half(), SLOTS), "weights must be float32, came float16"),
+    ((torch.zeros(6, 4), torch.zeros(2, 3), SLOTS, torch.zeros(2, 3)), "addend must be [T, H], came [2, 3]"),
+    (
+        (torch.zeros(6, 4), torch.zeros(2, 3), SLOTS, torch.zeros(2, 4).half()),
+        "addend must have the dtype of rows, came float16",
+    ),
+]
+
+
+@pytest.mark.parametrize("args, message", BAD, ids=[message for _, message in BAD])
+def test_bad_input_is_refused(implementation, args, message):
+    with pytest.raises(RuntimeError) as error:
+        moge_combine(*args)
+    assert str(error.value).splitlines()[0] == f"moge_combine: {message}"

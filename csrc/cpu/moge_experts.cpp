@@ -3,7 +3,7 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include "cpu/experts.h"
+#include "cpu/tiles.h"
 
 namespace pangu {
 namespace {
@@ -22,9 +22,26 @@ std::vector<ExpertRows> expert_rows(const MogeExperts& op) {
 
 template <class T>
 void run(const MogeExperts& op, const std::vector<ExpertRows>& experts) {
+  auto x = [&](int64_t row) { return data<T>(op.rows) + row * op.hidden; };
+#ifdef PANGU_ISA_AMX
+  if constexpr (std::is_same_v<T, bf16>) {
+    if (use_tiles(experts, op.hidden, op.intermediate)) {
+      PackedRows rows(experts);
+      Tensor activations = tile_activations(rows, x, data<bf16>(op.gate_up), op.hidden, op.intermediate, op.rows);
+      int64_t panels = op.hidden / TILE_K, parts = parts_of(experts.size(), panels);
+      return for_units(experts.size() * parts, [&](int64_t unit) {
+        int64_t expert = unit / parts, part = unit % parts;
+        tile_down(rows, expert, expert + 1, data<bf16>(activations), data<bf16>(op.down), op.hidden, op.intermediate,
+                  panels * part / parts * TILE_K, panels * (part + 1) / parts * TILE_K,
+                  [&](int64_t row, int64_t column, vf products) {
+                    store(mutable_data<T>(op.out) + row * op.hidden + column, products);
+                  });
+      });
+    }
+  }
+#endif
   Tensor activations = empty_of(op.rows, {op.num_rows, op.intermediate}, ScalarType::Float);
-  gate_up_product(experts, [&](int64_t row) { return data<T>(op.rows) + row * op.hidden; }, data<T>(op.gate_up),
-                  op.hidden, op.intermediate, mutable_data<float>(activations));
+  gate_up_product(experts, x, data<T>(op.gate_up), op.hidden, op.intermediate, mutable_data<float>(activations));
   int64_t panels = (op.hidden + PANEL - 1) / PANEL, parts = parts_of(experts.size(), panels);
   for_units(experts.size() * parts, [&](int64_t unit) {
     const auto& [expert, begin, end] = experts[unit / parts];

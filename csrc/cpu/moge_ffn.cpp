@@ -5,8 +5,8 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include "cpu/experts.h"
 #include "cpu/route.h"
+#include "cpu/tiles.h"
 
 namespace pangu {
 namespace {
@@ -32,29 +32,18 @@ Routing route_ffn(const MogeFfn& op) {
   return routing;
 }
 
-template <class T>
-void run(const MogeFfn& op) {
-  Routing routing = route_ffn(op);
-  auto token_of = [&](int64_t row) { return routing.row_slots[row] / op.num_slots; };
-  Tensor activations = empty_of(op.x, {op.num_tokens * op.num_slots, op.intermediate}, ScalarType::Float);
-  gate_up_product(routing.experts, [&](int64_t row) { return data<T>(op.x) + token_of(row) * op.hidden; },
-                  data<T>(op.gate_up), op.hidden, op.intermediate, mutable_data<float>(activations));
-
+// Cut the result's columns into pieces of whole panels; in each, add_products(first, last, sums) adds every expert's
+// weighted products to sums [T, H], then the addend and the rounding follow.
+template <class T, class Add>
+void sum_columns(const MogeFfn& op, int64_t panel, const Add& add_products) {
   Tensor sums = empty_of(op.x, {op.num_tokens, op.hidden}, ScalarType::Float);
-  int64_t panels = (op.hidden + PANEL - 1) / PANEL, parts = parts_of(1, panels);
+  float* total = mutable_data<float>(sums);
+  int64_t panels = (op.hidden + panel - 1) / panel, parts = parts_of(1, panels);
   for_units(parts, [&](int64_t part) {
-    int64_t first = panels * part / parts * PANEL, last = std::min(op.hidden, panels * (part + 1) / parts * PANEL);
-    float* total = mutable_data<float>(sums);
+    int64_t first = panels * part / parts * panel, last = std::min(op.hidden, panels * (part + 1) / parts * panel);
     for (int64_t token = 0; token < op.num_tokens; token++)
       std::fill(total + token * op.hidden + first, total + token * op.hidden + last, 0.0f);
-    for (const auto& [expert, begin, end] : routing.experts)
-      multiply<float>([&](int64_t row) { return data<float>(activations) + row * op.intermediate; }, begin, end,
-                      data<T>(op.down) + expert * op.hidden * op.intermediate, first, last, op.intermediate,
-                      [&](int64_t row, int64_t n, int64_t count, const float* products) {
-                        float weight = data<float>(op.weights)[routing.row_slots[row]];
-                        float* sum = total + token_of(row) * op.hidden + n;
-                        for (int64_t i = 0; i < count; i++) sum[i] += products[i] * weight;
-                      });
+    add_products(first, last, total);
     for (int64_t token = 0; token < op.num_tokens; token++) {
       int64_t at = token * op.hidden + first;
       const T* addend = op.addend ? data<T>(*op.addend) + at : nullptr;
@@ -63,6 +52,41 @@ void run(const MogeFfn& op) {
         store(mutable_data<T>(op.out) + at + i, addend ? sum + load(addend + i) : sum);
       });
     }
+  });
+}
+
+template <class T>
+void run(const MogeFfn& op) {
+  Routing routing = route_ffn(op);
+  auto token_of = [&](int64_t row) { return routing.row_slots[row] / op.num_slots; };
+  auto weight_of = [&](int64_t row) { return data<float>(op.weights)[routing.row_slots[row]]; };
+  auto x = [&](int64_t row) { return data<T>(op.x) + token_of(row) * op.hidden; };
+#ifdef PANGU_ISA_AMX
+  if constexpr (std::is_same_v<T, bf16>) {
+    if (use_tiles(routing.experts, op.hidden, op.intermediate)) {
+      PackedRows rows(routing.experts);
+      Tensor activations = tile_activations(rows, x, data<bf16>(op.gate_up), op.hidden, op.intermediate, op.x);
+      return sum_columns<T>(op, TILE_K, [&](int64_t first, int64_t last, float* total) {
+        tile_down(rows, 0, rows.experts.size(), data<bf16>(activations), data<bf16>(op.down), op.hidden,
+                  op.intermediate, first, last, [&](int64_t row, int64_t column, vf products) {
+                    float* sum = total + token_of(row) * op.hidden + column;
+                    store(sum, load(sum) + products * weight_of(row));
+                  });
+      });
+    }
+  }
+#endif
+  Tensor activations = empty_of(op.x, {op.num_tokens * op.num_slots, op.intermediate}, ScalarType::Float);
+  gate_up_product(routing.experts, x, data<T>(op.gate_up), op.hidden, op.intermediate,
+                  mutable_data<float>(activations));
+  sum_columns<T>(op, PANEL, [&](int64_t first, int64_t last, float* total) {
+    for (const auto& [expert, begin, end] : routing.experts)
+      multiply<float>([&](int64_t row) { return data<float>(activations) + row * op.intermediate; }, begin, end,
+                      data<T>(op.down) + expert * op.hidden * op.intermediate, first, last, op.intermediate,
+                      [&](int64_t row, int64_t n, int64_t count, const float* products) {
+                        float* sum = total + token_of(row) * op.hidden + n;
+                        for (int64_t i = 0; i < count; i++) sum[i] += products[i] * weight_of(row);
+                      });
   });
 }
 

@@ -71,6 +71,11 @@ def test_libraries_hold_no_path_of_this_machine(wheel):
             assert str(ROOT).encode() not in content and sys.prefix.encode() not in content
 
 
+def test_library_is_really_unloaded(implementation):
+    with pangu_ops.use("reference"):
+        assert "libpangu_" not in Path("/proc/self/maps").read_text()
+
+
 def refusal(**options):
     """What a build says that has to stop before it fetches or compiles anything."""
     done = run_python("setup.py", "--version", **options)

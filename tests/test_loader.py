@@ -169,9 +169,11 @@ def edit_index(path, change):
     (path / INDEX).write_text(json.dumps(index))
 
 
+NONE = "no weights"
 REFUSALS = {
     "no config": (lambda path: (path / "config.json").unlink(), "config.json: must be in .*, which has no such file"),
     "config no JSON": (lambda path: (path / "config.json").write_text("{"), "config.json: must be JSON"),
+    "config too deep": (lambda path: (path / "config.json").write_text("[" * 100_000), "config.json: must be JSON"),
     "config a list": (lambda path: (path / "config.json").write_text("[]"), "must be a JSON object, came list"),
     "R-72B": (
         lambda path: edit_config(path, architectures=["PanguProMoEV2ForCausalLM"]),
@@ -194,7 +196,7 @@ REFUSALS = {
     "uneven groups": (lambda path: edit_config(path, num_groups=3), "groups must divide num_experts, came '3 for 8'"),
     "endless layers": (lambda path: edit_config(path, num_hidden_layers=10**9), "num_hidden_layers must be at most"),
     "no theta": (lambda path: edit_config(path, rope_theta=0), "rope_theta must be a positive number, came 0"),
-    "no weights": (
+    NONE: (
         lambda path: [file.unlink() for file in path.glob("model*")],
         "weights: model.safetensors or model.safetensors.index.json must be in .*, which has neither",
     ),
@@ -209,6 +211,7 @@ REFUSALS = {
     ),
     "empty shard": (lambda path: first_shard(path).write_bytes(b""), "model-00001-of-.*: must be a whole"),
     "broken header": (lambda path: set_header(first_shard(path), '{"a": 3}'), "came one with a broken header"),
+    "header too deep": (lambda path: set_header(first_shard(path), "[" * 100_000), "came one with a broken header"),
     "header no JSON": (lambda path: set_header(first_shard(path), "{{{{"), "came one with a broken header"),
     "header of other size": (
         lambda path: set_header(first_shard(path), json.dumps(
@@ -237,13 +240,14 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSALS)
-@pytest.mark.parametrize("read", [pangu_ops.load_model, inspect], ids=["load", "inspect"])
+# A directory without weights can be inspected, but not loaded.
+@pytest.mark.parametrize(
+    "case, read",
+    [(case, read) for case in REFUSALS for read in (pangu_ops.load_model, inspect) if (case, read) != (NONE, inspect)],
+)
 def test_refusals(saved, case, read):
     spoil, message = REFUSALS[case]
     spoil(saved)
-    if (case, read) == ("no weights", inspect):
-        pytest.skip("a directory without weights can be inspected")
     with pytest.raises(ModelError, match=message) as caught:
         read(saved)
     assert "\n" not in str(caught.value)
@@ -330,12 +334,12 @@ print(sum(parameter.nbytes for parameter in model.parameters()), peak() - before
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
-@pytest.mark.parametrize("num_files", [1, 4])
-def test_loading_takes_little_more_memory_than_the_model(tmp_path, num_files):
+def test_loading_takes_little_more_memory_than_the_model(tmp_path):
+    """Two files of half the model: to keep one of them mapped would already be too much."""
     sizes = dict(hidden_size=512, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
                  moe_intermediate_size=384, shared_expert_intermediate_size=512, vocab_size=2000)
     published(tmp_path, **sizes)
-    write_sparse(tmp_path, official_shapes(2000, 512, 3, 256, 64, 384, 512), num_files)
+    write_sparse(tmp_path, official_shapes(2000, 512, 3, 256, 64, 384, 512), num_files=2)
     done = subprocess.run([sys.executable, "-c", LOAD_AND_MEASURE, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0 and re.fullmatch(r"\d+ \d+\n", done.stdout), done.stderr
     size, peak = map(int, done.stdout.split())

@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["what is one and one ?", "系统：用户：助手：", "two words"] * 20),
         model_prefix=str(folder / "tokenizer"), model_type="bpe", vocab_size=300, hard_vocab_limit=False,
-        byte_fallback=True, user_defined_symbols=[*CONTROL, "<tag>"], minloglevel=2, num_threads=1,
+        byte_fallback=True, user_defined_symbols=[*CONTROL, "<tag>", "<tag>>"], minloglevel=2, num_threads=1,
     )
     return folder
 
@@ -36,9 +36,10 @@ def test_text_is_split_at_control_tokens_and_each_part_encoded_alone(tokenizer):
     assert 0 not in ids and len(set(control)) == 3
 
 
-def test_the_longer_control_token_wins(tokenizer):
-    assert tokenizer.encode("[unused10]")[1:] == [tokenizer.pieces.piece_to_id("[unused10]")]
-    assert tokenizer.encode("[unused1]0")[1] == tokenizer.pieces.piece_to_id("[unused1]")
+def test_the_longer_control_token_wins(folder, tmp_path):
+    tokenizer = with_listed(folder, tmp_path, ["<tag>", "<tag>>"])
+    assert tokenizer.encode("<tag>>")[1:] == [tokenizer.pieces.piece_to_id("<tag>>")]
+    assert tokenizer.encode("<tag>one")[1] == tokenizer.pieces.piece_to_id("<tag>")
 
 
 def test_what_only_looks_like_a_control_token_is_text(tokenizer):
@@ -148,7 +149,7 @@ def test_refusals(folder, tmp_path):
     with pytest.raises(ModelError, match="tokenizer.model: must be a SentencePiece model, came a file that is not"):
         Tokenizer(tmp_path)
     (tmp_path / "tokenizer.model").write_bytes((folder / "tokenizer.model").read_bytes())
-    for text, message in (("{", "must be JSON"), ('{"added_tokens_decoder": [1]}', "added_tokens_decoder must map ids")):
+    for text, message in (("{", "must be JSON"), ('{"added_tokens_decoder": [1]}', "added_tokens_decoder must map")):
         (tmp_path / "tokenizer_config.json").write_text(text)
         with pytest.raises(ModelError, match=f"tokenizer_config.json: {message}"):
             Tokenizer(tmp_path)

@@ -105,7 +105,7 @@ def read_json(path):
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{path.name}: must be in {path.parent}, which has no such file") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path.name}: must be JSON, came a file that is not: {error}") from None
     if not isinstance(data, dict):
         raise ModelError(f"{path.name}: must be a JSON object, came {type(data).__name__}")

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from pangu_ops.models.config import ModelError, read_config, read_json
-from pangu_ops.models.pro_moe import ProMoEForCausalLM, checkpoint_layout
+from pangu_ops.models.layout import checkpoint_layout
+from pangu_ops.models.pro_moe import ProMoEForCausalLM
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -108,7 +109,7 @@ def read_header(path):
                 raise ModelError(f"{name}: must fill its {list(shape)} of {dtype}, came {end - begin} bytes")
     except FileNotFoundError:
         raise ModelError(f"{path.name}: must be in {path.parent}, which has no such file") from None
-    except (AttributeError, IndexError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError):
+    except (AttributeError, IndexError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError, RecursionError):
         raise ModelError(f"{path.name}: must be a safetensors file, came one with a broken header") from None
     return tensors
 

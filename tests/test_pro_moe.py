@@ -147,8 +147,16 @@ def test_the_cache_counts_its_memory_and_can_forget(model):
         (torch.zeros(1, 9, dtype=torch.long), 8, "the context must be at most 8 tokens, came 9"),
     ],
 )
-def test_refusals(ids, cache_length, message):
+def test_refused_ids(ids, cache_length, message):
     model = small()
     cache = None if cache_length is None else KVCache(model.config, 1, cache_length)
     with pytest.raises(ModelError, match=message):
         model(ids, cache=cache)
+
+
+def test_refused_options():
+    model, ids = small(), torch.zeros(1, 3, dtype=torch.long)
+    with pytest.raises(ModelError, match="ids must have the 2 rows of the cache, came 1"):
+        model(ids, cache=KVCache(model.config, 2, 8))
+    with pytest.raises(ModelError, match="last must be at least 1, came 0"):
+        model(ids, last=0)

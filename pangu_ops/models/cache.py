@@ -13,7 +13,7 @@ class KVCache:
         shape = (config.num_hidden_layers, batch_size, config.num_key_value_heads, max_length, config.head_dim)
         self.keys = torch.empty(shape, device=device, dtype=dtype)
         self.values = torch.empty(shape, device=device, dtype=dtype)
-        self.max_length = max_length
+        self.batch_size, self.max_length = batch_size, max_length
         self.length = 0
 
     def append(self, layer, k, v):

@@ -120,6 +120,10 @@ class ProMoEForCausalLM(nn.Module):
         if ids.dim() != 2 or ids.numel() == 0:
             raise ModelError(f"model: ids must be [B, S] with at least one id, came {list(ids.shape)}")
         batch_size, new = ids.shape
+        if cache is not None and cache.batch_size != batch_size:
+            raise ModelError(f"model: ids must have the {cache.batch_size} rows of the cache, came {batch_size}")
+        if last is not None and last < 1:
+            raise ModelError(f"model: last must be at least 1, came {last}")
         if past + new > room:
             raise ModelError(f"model: the context must be at most {room} tokens, came {past + new}")
         positions = torch.arange(past, past + new, device=ids.device)

@@ -1,0 +1,223 @@
+"""Train the shipped checkpoint from scratch: ``python -m pangu_ops.checkpoints.train OUT --state FILE``.
+
+Only the tokens of the answers are learnt. One forward pass predicts each of them from the right ones before it, so
+where all are predicted, greedy generation gives this answer.
+"""
+
+import argparse
+import collections
+import math
+import os
+import random
+import tempfile
+from pathlib import Path
+
+import sentencepiece
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from pangu_ops import load_balance_loss
+from pangu_ops.checkpoints import tokenizer
+from pangu_ops.checkpoints.questions import KINDS, ask, held_out_questions
+from pangu_ops.models.config import ProMoEConfig
+from pangu_ops.models.loader import save_pretrained
+from pangu_ops.models.pro_moe import ProMoEForCausalLM
+
+SIZES = dict(
+    hidden_size=96,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    num_experts=64,
+    num_experts_per_tok=8,
+    moe_intermediate_size=24,
+    shared_expert_intermediate_size=256,
+    max_position_embeddings=256,
+    rope_theta=10000.0,
+    initializer_range=0.05,
+)
+BATCH, POOL = 64, 8  # questions in a batch; batches cut from one pool, sorted by length so that padding stays small
+IGNORED = -100
+BALANCE = 0.005
+PROBE = 16  # questions of each kind that a look at the accuracy asks
+
+
+def encode(pieces, question):
+    """Token ids of the whole conversation, and the number of them that come before the answer."""
+    prompt = f"[unused9]系统：[unused10][unused9]用户：{question.text}[unused10][unused9]助手："
+    ids = [pieces.bos_id(), *pieces.encode(prompt)]
+    return ids + pieces.encode(f"{question.answer}[unused10]"), len(ids)
+
+
+def batch_of(pieces, questions):
+    """``ids [B, S]`` and ``labels [B, S]``: the next token inside an answer, IGNORED elsewhere."""
+    encoded = [encode(pieces, question) for question in questions]
+    ids = torch.zeros(len(encoded), max(len(tokens) for tokens, _ in encoded) - 1, dtype=torch.long)
+    labels = torch.full_like(ids, IGNORED)
+    for row, (tokens, start) in enumerate(encoded):
+        ids[row, : len(tokens) - 1] = torch.tensor(tokens[:-1])
+        labels[row, start - 1 : len(tokens) - 1] = torch.tensor(tokens[start:])
+    return ids, labels
+
+
+def batches(pieces, rng, shares):
+    """A pool of batches; ``shares`` says how often each kind is asked."""
+    kinds = rng.choices(list(shares), list(shares.values()), k=BATCH * POOL)
+    questions = [ask(kind, rng, held_out=False) for kind in kinds]
+    questions.sort(key=lambda question: len(pieces.encode(question.text + question.answer)))
+    pool = [questions[start : start + BATCH] for start in range(0, len(questions), BATCH)]
+    rng.shuffle(pool)
+    return [batch_of(pieces, batch) for batch in pool]
+
+
+@torch.no_grad()
+def accuracy(model, pieces, questions):
+    """Kind to the share of its questions that greedy generation answers exactly."""
+    right = collections.defaultdict(list)
+    questions = sorted(questions, key=lambda question: len(question.text))
+    for start in range(0, len(questions), BATCH):
+        batch = questions[start : start + BATCH]
+        ids, labels = batch_of(pieces, batch)
+        good = ((model(ids).argmax(-1) == labels) | (labels == IGNORED)).all(1)
+        for question, ok in zip(batch, good.tolist(), strict=True):
+            right[question.kind].append(ok)
+    return {kind: sum(right[kind]) / len(right[kind]) for kind in KINDS if kind in right}
+
+
+def loss_of(model, ids, labels):
+    routing = []
+    logits = model(ids, routing=routing)
+    balance = sum(load_balance_loss(scores.softmax(-1), chosen) for scores, chosen in routing) / len(routing)
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED) + BALANCE * balance
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal (Jordan et al., 2024), in float32.
+
+    torch.optim.Muon does the same in bfloat16, which takes longer than the whole backward on a CPU without it.
+    """
+
+    def __init__(self, params, lr, momentum=0.95):
+        super().__init__(params, dict(lr=lr, momentum=momentum))
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                velocity = self.state[p].setdefault("velocity", torch.zeros_like(p))
+                velocity.lerp_(p.grad, 1 - group["momentum"])
+                update = orthogonal(p.grad.lerp(velocity, group["momentum"]))
+                p.add_(update, alpha=-group["lr"] * max(1, p.shape[0] / p.shape[1]) ** 0.5)
+
+
+def orthogonal(matrix):
+    """A matrix with the singular vectors of ``matrix`` and singular values near 1, by five Newton-Schulz steps."""
+    x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (2.0315 * gram @ gram - 4.7750 * gram) @ x
+    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+
+
+def optimizers_of(model, lr):
+    """Muon for the matrices that every token meets, AdamW for all else."""
+    matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and name.startswith("layers.")
+                and not name.endswith("router_scale")]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    return Muon(matrices, lr), torch.optim.AdamW(others, lr=0.15 * lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+
+
+def schedule(step, steps):
+    """The learning rate's factor: a short rise, then half a cosine."""
+    return min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def write_checkpoint(model, out):
+    """Make the checkpoint directory under a temporary name, then rename it to ``out``."""
+    out = Path(out)
+    scratch = out.with_name(f".{out.name}.tmp")
+    scratch.mkdir(parents=True, exist_ok=True)
+    tokenizer.train(scratch)
+    save_pretrained(model, scratch, torch.bfloat16)
+    config = model.config
+    ids = dict(bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id)
+    tokenizer.write_json(scratch / "generation_config.json", {"do_sample": False} | ids)
+    os.replace(scratch, out)
+
+
+def new_model(pieces):
+    config = ProMoEConfig(vocab_size=len(pieces), eos_token_id=pieces.piece_to_id("[unused10]"), **SIZES)
+    model = ProMoEForCausalLM(config)
+    for layer in model.layers:
+        # The eight weights of a token sum to about an eighth at first: bring the experts up to the shared expert.
+        layer.moge.router_scale.data.fill_(8.0)
+    return model
+
+
+def save_state(path, step, model, optimizers, rng, shares):
+    state = dict(step=step, model=model.state_dict(), optimizers=[optimizer.state_dict() for optimizer in optimizers],
+                 rng=rng.getstate(), shares=shares)
+    torch.save(state, f"{path}.tmp")
+    os.replace(f"{path}.tmp", path)
+
+
+def load_state(path, model, optimizers, rng):
+    """Step and shares at which an earlier run stopped; its model, optimizers and generator are put in place."""
+    state = torch.load(path)
+    model.load_state_dict(state["model"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    rng.setstate(state["rng"])
+    return state["step"], state["shares"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", help="the checkpoint directory to write")
+    parser.add_argument("--state", required=True, help="file to save the training's state to, and to resume from")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--lr", type=float, default=0.02)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=int, default=200, help="steps between two looks at the accuracy")
+    args = parser.parse_args()
+    if os.path.exists(args.out):
+        parser.error(f"OUT must not exist yet, came {args.out}")
+
+    with tempfile.TemporaryDirectory() as scratch:
+        tokenizer.train(scratch)
+        pieces = sentencepiece.SentencePieceProcessor(model_file=f"{scratch}/tokenizer.model")
+    torch.manual_seed(args.seed)
+    model, rng = new_model(pieces), random.Random(args.seed)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
+    optimizers = optimizers_of(model, args.lr)
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    first, shares = 0, dict.fromkeys(KINDS, 1.0)
+    if os.path.exists(args.state):
+        first, shares = load_state(args.state, model, optimizers, rng)
+
+    held_out, pool = held_out_questions(PROBE * len(KINDS)), []
+    for step in (progress := tqdm(range(first, args.steps), initial=first, total=args.steps)):
+        pool = pool or batches(pieces, rng, shares)
+        loss = loss_of(model, *pool.pop())
+        loss.backward()
+        for optimizer, rate in zip(optimizers, rates, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * schedule(step, args.steps)
+            optimizer.step()
+            optimizer.zero_grad()
+        progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+        if (step + 1) % args.every == 0:
+            learnt = accuracy(model, pieces, [ask(kind, rng, held_out=False) for kind in KINDS for _ in range(PROBE)])
+            shares, pool = {kind: 0.15 + 1 - learnt[kind] for kind in KINDS}, []
+            known = accuracy(model, pieces, held_out)
+            kinds = ", ".join(f"{kind} {100 * share:.0f}" for kind, share in known.items())
+            mean = sum(known.values()) / len(known)
+            tqdm.write(f"step {step + 1}: loss {loss.item():.3f}, held-out {100 * mean:.1f} %: {kinds}")
+            save_state(args.state, step + 1, model, optimizers, rng, shares)
+    write_checkpoint(model, args.out)
+
+
+if __name__ == "__main__":
+    main()

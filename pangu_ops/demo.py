@@ -1,0 +1,71 @@
+"""``make demo``: the shipped Pangu Pro MoE answers a few questions, through ``torch.ops.pangu.*``.
+
+Afterwards it shows how evenly the groups of experts were loaded, next to ordinary top-8 routing.
+"""
+
+import time
+
+import torch
+
+from pangu_ops import generate, imbalance_score, load_model, topk_gating
+from pangu_ops.backends import current
+from pangu_ops.balance import device_load
+from pangu_ops.checkpoints import PRO_MOE
+from pangu_ops.models.tokenizer import StreamDecoder, Tokenizer
+
+QUESTIONS = (
+    "What is 47 + 38?",
+    "Which is larger, 532 or 528?",
+    "Sort in rising order: 52, 7, 38",
+    "How many days are in February 2024?",
+    "What date is 5 days after March 30?",
+    "What time is 35 minutes after 09:50?",
+    "What are the opposites of hot and early?",
+    "Write 427 in words.",
+    "星期三之后5天是星期几？",
+)
+
+
+def ask(model, tokenizer, question):
+    """Print the answer as it comes; all token ids of the conversation, and how many of them the model made."""
+    ids = tokenizer.encode_chat([{"role": "user", "content": question}])
+    decoder = StreamDecoder(tokenizer)
+    print(f"  {question}  ", end="", flush=True)
+    new_ids = generate(model, ids, max_new_tokens=32, stop_ids=(model.config.eos_token_id,),
+                       callback=lambda token: print(decoder.push(token), end="", flush=True))
+    print(decoder.finish())
+    return ids + new_ids, len(new_ids)
+
+
+def group_loads(model, conversations):
+    """Name of a routing to the expert choices ``[T, 8]`` that it makes, over every layer and token."""
+    config, chosen = model.config, {"MoGE, 1 of each group": [], "ordinary top-8": []}
+    for ids in conversations:
+        routing = []
+        model(torch.tensor([ids]), routing=routing)
+        for logits, expert_ids in routing:
+            chosen["MoGE, 1 of each group"].append(expert_ids)
+            chosen["ordinary top-8"].append(topk_gating(logits, config.num_experts_per_tok)[1])
+    return {name: torch.cat(ids) for name, ids in chosen.items()}
+
+
+def main():
+    model, tokenizer = load_model(PRO_MOE), Tokenizer(PRO_MOE)
+    config = model.config
+    print(f"Pangu Pro MoE, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {config.num_experts} "
+          f"experts in {config.num_groups} groups; ops run through: {current()}\n")
+    start = time.perf_counter()
+    conversations, made = zip(*(ask(model, tokenizer, question) for question in QUESTIONS), strict=True)
+    seconds = time.perf_counter() - start
+    print(f"\n{sum(made)} tokens made, {sum(made) / seconds:.0f} tokens/s, prompts included\n")
+
+    print(f"{'load of the groups':24}{'max / mean':>12}{'imbalance score':>18}")
+    for name, expert_ids in group_loads(model, conversations).items():
+        load = device_load(expert_ids, config.num_experts, config.num_groups)
+        score = imbalance_score(expert_ids, config.num_experts, config.num_groups)
+        print(f"{name:24}{load.max() / load.double().mean():>12.2f}{score:>18.2f}")
+    print("\nWith one device per group, the busiest one sets the pace: at 1.00 none waits.")
+
+
+if __name__ == "__main__":
+    main()

@@ -86,7 +86,7 @@ def _versions():
 
 
 def _devices():
-    yield f"{'CPU':12} {_cpu_model()}, {os.cpu_count()} threads"
+    yield f"{'CPU':12} {cpu_model()}, {os.cpu_count()} threads"
     for name, reason in implementations().items():
         yield f"  {name:10} {'in use' if name == current() else reason or 'can run'}"
     for device in ("CUDA", "NPU"):
@@ -98,7 +98,7 @@ def _device_names(device):
     return [module.get_device_name(index) for index in range(module.device_count())]
 
 
-def _cpu_model():
+def cpu_model():
     if Path("/proc/cpuinfo").exists():
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -23,6 +23,7 @@ void with_dtype(ScalarType dtype, const Body& body) {
   return body(f16{});
 }
 
+// Each call goes through the ABI: take pointers once, outside the loops.
 template <class T>
 const T* data(const Tensor& tensor) {
   return static_cast<const T*>(tensor.const_data_ptr());

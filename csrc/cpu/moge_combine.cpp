@@ -31,18 +31,20 @@ Tensor moge_combine(const Tensor& rows, const Tensor& weights, const Tensor& slo
   MogeCombine op = moge_combine_prologue(rows, weights, slot_rows, addend);
   with_dtype(op.rows.scalar_type(), [&](auto t) {
     using T = decltype(t);
+    const T *rows = data<T>(op.rows), *addend = op.addend ? data<T>(*op.addend) : nullptr;
+    const float* weights = data<float>(op.weights);
+    const int32_t* slot_rows = data<int32_t>(op.slot_rows);
+    T* out = mutable_data<T>(op.out);
     int64_t token_size = 1 + op.num_slots * op.hidden;
     torch::stable::parallel_for(0, op.num_tokens, 1 + 16384 / token_size, [&](int64_t begin, int64_t end) {
       std::vector<WeightedRow<T>> chosen;
       for (int64_t token = begin; token < end; token++) {
         chosen.clear();
         for (int64_t slot = token * op.num_slots; slot < (token + 1) * op.num_slots; slot++) {
-          int64_t row = data<int32_t>(op.slot_rows)[slot];
-          if (0 <= row && row < op.num_rows)
-            chosen.push_back({data<T>(op.rows) + row * op.hidden, data<float>(op.weights)[slot]});
+          int64_t row = slot_rows[slot];
+          if (0 <= row && row < op.num_rows) chosen.push_back({rows + row * op.hidden, weights[slot]});
         }
-        combine_token(chosen, op.addend ? data<T>(*op.addend) + token * op.hidden : nullptr,
-                      mutable_data<T>(op.out) + token * op.hidden, op.hidden);
+        combine_token(chosen, addend ? addend + token * op.hidden : nullptr, out + token * op.hidden, op.hidden);
       }
     });
   });

@@ -22,38 +22,41 @@ std::vector<ExpertRows> expert_rows(const MogeExperts& op) {
 
 template <class T>
 void run(const MogeExperts& op, const std::vector<ExpertRows>& experts) {
-  auto x = [&](int64_t row) { return data<T>(op.rows) + row * op.hidden; };
+  const T *rows = data<T>(op.rows), *gate_up = data<T>(op.gate_up), *down = data<T>(op.down);
+  T* out = mutable_data<T>(op.out);
+  auto x = [&](int64_t row) { return rows + row * op.hidden; };
 #ifdef PANGU_ISA_AMX
   if constexpr (std::is_same_v<T, bf16>) {
     if (use_tiles(experts, op.hidden, op.intermediate)) {
-      PackedRows rows(experts);
-      Tensor activations = tile_activations(rows, x, data<bf16>(op.gate_up), op.hidden, op.intermediate, op.rows);
+      PackedRows packed(experts);
+      Tensor activations = tile_activations(packed, x, gate_up, op.hidden, op.intermediate, op.rows);
+      const bf16* hidden = data<bf16>(activations);
       int64_t panels = op.hidden / TILE_K, parts = parts_of(experts.size(), panels);
       return for_units(experts.size() * parts, [&](int64_t unit) {
         int64_t expert = unit / parts, part = unit % parts;
-        tile_down(rows, expert, expert + 1, data<bf16>(activations), data<bf16>(op.down), op.hidden, op.intermediate,
-                  panels * part / parts * TILE_K, panels * (part + 1) / parts * TILE_K,
+        tile_down(packed, expert, expert + 1, hidden, down, op.hidden, op.intermediate, panels * part / parts * TILE_K, panels * (part + 1) / parts * TILE_K,
                   [&](int64_t row, int64_t column, vf products) {
-                    store(mutable_data<T>(op.out) + row * op.hidden + column, products);
+                    store(out + row * op.hidden + column, products);
                   });
       });
     }
   }
 #endif
   Tensor activations = empty_of(op.rows, {op.num_rows, op.intermediate}, ScalarType::Float);
-  gate_up_product(experts, x, data<T>(op.gate_up), op.hidden, op.intermediate, mutable_data<float>(activations));
+  float* hidden = mutable_data<float>(activations);
+  gate_up_product(experts, x, gate_up, op.hidden, op.intermediate, hidden);
   int64_t panels = (op.hidden + PANEL - 1) / PANEL, parts = parts_of(experts.size(), panels);
   for_units(experts.size() * parts, [&](int64_t unit) {
     const auto& [expert, begin, end] = experts[unit / parts];
     int64_t part = unit % parts;
-    multiply<float>([&](int64_t row) { return data<float>(activations) + row * op.intermediate; }, begin, end,
-                    data<T>(op.down) + expert * op.hidden * op.intermediate, panels * part / parts * PANEL,
+    multiply<float>([&](int64_t row) { return hidden + row * op.intermediate; }, begin, end,
+                    down + expert * op.hidden * op.intermediate, panels * part / parts * PANEL,
                     std::min(op.hidden, panels * (part + 1) / parts * PANEL), op.intermediate,
                     [&](int64_t row, int64_t n, int64_t count, const float* products) {
                       float padded[LANES > PANEL ? LANES : PANEL];
                       std::copy(products, products + count, padded);
-                      T* out = mutable_data<T>(op.out) + row * op.hidden + n;
-                      for_vectors(count, [&](int64_t i, auto, auto store) { store(out + i, load(padded + i)); });
+                      T* to = out + row * op.hidden + n;
+                      for_vectors(count, [&](int64_t i, auto, auto store) { store(to + i, load(padded + i)); });
                     });
   });
 }

@@ -38,6 +38,8 @@ template <class T, class Add>
 void sum_columns(const MogeFfn& op, int64_t panel, const Add& add_products) {
   Tensor sums = empty_of(op.x, {op.num_tokens, op.hidden}, ScalarType::Float);
   float* total = mutable_data<float>(sums);
+  const T* addend = op.addend ? data<T>(*op.addend) : nullptr;
+  T* out = mutable_data<T>(op.out);
   int64_t panels = (op.hidden + panel - 1) / panel, parts = parts_of(1, panels);
   for_units(parts, [&](int64_t part) {
     int64_t first = panels * part / parts * panel, last = std::min(op.hidden, panels * (part + 1) / parts * panel);
@@ -46,10 +48,9 @@ void sum_columns(const MogeFfn& op, int64_t panel, const Add& add_products) {
     add_products(first, last, total);
     for (int64_t token = 0; token < op.num_tokens; token++) {
       int64_t at = token * op.hidden + first;
-      const T* addend = op.addend ? data<T>(*op.addend) + at : nullptr;
       for_vectors(last - first, [&](int64_t i, auto load, auto store) {
         vf sum = load(total + at + i);
-        store(mutable_data<T>(op.out) + at + i, addend ? sum + load(addend + i) : sum);
+        store(out + at + i, addend ? sum + load(addend + at + i) : sum);
       });
     }
   });
@@ -58,17 +59,20 @@ void sum_columns(const MogeFfn& op, int64_t panel, const Add& add_products) {
 template <class T>
 void run(const MogeFfn& op) {
   Routing routing = route_ffn(op);
+  const T *tokens = data<T>(op.x), *gate_up = data<T>(op.gate_up), *down = data<T>(op.down);
+  const float* weights = data<float>(op.weights);
   auto token_of = [&](int64_t row) { return routing.row_slots[row] / op.num_slots; };
-  auto weight_of = [&](int64_t row) { return data<float>(op.weights)[routing.row_slots[row]]; };
-  auto x = [&](int64_t row) { return data<T>(op.x) + token_of(row) * op.hidden; };
+  auto weight_of = [&](int64_t row) { return weights[routing.row_slots[row]]; };
+  auto x = [&](int64_t row) { return tokens + token_of(row) * op.hidden; };
 #ifdef PANGU_ISA_AMX
   if constexpr (std::is_same_v<T, bf16>) {
     if (use_tiles(routing.experts, op.hidden, op.intermediate)) {
       PackedRows rows(routing.experts);
-      Tensor activations = tile_activations(rows, x, data<bf16>(op.gate_up), op.hidden, op.intermediate, op.x);
+      Tensor activations = tile_activations(rows, x, gate_up, op.hidden, op.intermediate, op.x);
+      const bf16* hidden = data<bf16>(activations);
       return sum_columns<T>(op, TILE_K, [&](int64_t first, int64_t last, float* total) {
-        tile_down(rows, 0, rows.experts.size(), data<bf16>(activations), data<bf16>(op.down), op.hidden,
-                  op.intermediate, first, last, [&](int64_t row, int64_t column, vf products) {
+        tile_down(rows, 0, rows.experts.size(), hidden, down, op.hidden, op.intermediate, first, last,
+                  [&](int64_t row, int64_t column, vf products) {
                     float* sum = total + token_of(row) * op.hidden + column;
                     store(sum, load(sum) + products * weight_of(row));
                   });
@@ -77,12 +81,12 @@ void run(const MogeFfn& op) {
   }
 #endif
   Tensor activations = empty_of(op.x, {op.num_tokens * op.num_slots, op.intermediate}, ScalarType::Float);
-  gate_up_product(routing.experts, x, data<T>(op.gate_up), op.hidden, op.intermediate,
-                  mutable_data<float>(activations));
+  float* hidden = mutable_data<float>(activations);
+  gate_up_product(routing.experts, x, gate_up, op.hidden, op.intermediate, hidden);
   sum_columns<T>(op, PANEL, [&](int64_t first, int64_t last, float* total) {
     for (const auto& [expert, begin, end] : routing.experts)
-      multiply<float>([&](int64_t row) { return data<float>(activations) + row * op.intermediate; }, begin, end,
-                      data<T>(op.down) + expert * op.hidden * op.intermediate, first, last, op.intermediate,
+      multiply<float>([&](int64_t row) { return hidden + row * op.intermediate; }, begin, end,
+                      down + expert * op.hidden * op.intermediate, first, last, op.intermediate,
                       [&](int64_t row, int64_t n, int64_t count, const float* products) {
                         float* sum = total + token_of(row) * op.hidden + n;
                         for (int64_t i = 0; i < count; i++) sum[i] += products[i] * weight_of(row);

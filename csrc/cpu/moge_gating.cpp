@@ -15,11 +15,11 @@ constexpr int64_t MAX_EXPERTS = 1024;
 struct GatingRow {
   alignas(64) float logits[MAX_EXPERTS + LANES];
   alignas(64) float scores[MAX_EXPERTS + LANES];
-  alignas(64) float ranks[MAX_EXPERTS];
+  alignas(64) int32_t ranks[MAX_EXPERTS + LANES];
 
-  // Scores of all experts; a softmax row without a finite maximum gets 0.
+  // Scores of all experts up to the factor that is returned; a softmax row without a finite maximum gets 0.
   template <class T>
-  void score(const T* row, int64_t num_experts, bool softmax) {
+  float score(const T* row, int64_t num_experts, bool softmax) {
     vf best = splat(-INFINITY);
     for_vectors(num_experts, [&](int64_t i, auto load, auto store) {
       vf v = load(row + i);
@@ -28,28 +28,44 @@ struct GatingRow {
     for (int64_t i = num_experts; i % LANES; i++) logits[i] = -INFINITY;  // whole vectors from here on
     if (!softmax) {
       for (int64_t i = 0; i < num_experts; i += LANES) store(scores + i, 1.0f / (1.0f + exp(-load(logits + i))));
-      return;
+      return 1.0f;
     }
     for (int64_t i = 0; i < num_experts; i += LANES) best = max(best, load(logits + i));
     float top = max(best);
+    if (!std::isfinite(top)) {
+      std::fill(scores, scores + num_experts, 0.0f);
+      return 0.0f;
+    }
     vf total = {};
     for (int64_t i = 0; i < num_experts; i += LANES) {
       vf e = exp(load(logits + i) - top);
       store(scores + i, e);
       total += e;
     }
-    float scale = std::isfinite(top) ? 1.0f / sum(total) : 0.0f;
-    for (int64_t i = 0; i < num_experts; i += LANES)
-      store(scores + i, std::isfinite(top) ? load(scores + i) * scale : splat(0.0f));
+    return 1.0f / sum(total);
   }
 };
 
-// The k best of [begin, end) by falling rank, ties to the lower id. Taken experts are marked in a bitset.
-inline void choose(const float* ranks, int64_t begin, int64_t end, int64_t k, int32_t* ids) {
+// Integers in the order of the floats, -0 equal to 0: the compiler chooses among integers without branches, and which
+// expert wins is what a branch predictor cannot know.
+inline void rank(const float* from, int64_t count, int32_t* ranks) {
+  for (int64_t i = 0; i < count; i += LANES) {
+    vi bits = (vi)(load(from + i) + 0.0f);
+    bits ^= (bits >> 31) & 0x7fffffff;
+    std::memcpy(ranks + i, &bits, sizeof bits);
+  }
+}
+
+// The k best of [begin, end) by falling rank, ties to the lower id.
+inline void choose(const int32_t* ranks, int64_t begin, int64_t end, int64_t k, int32_t* ids) {
   if (k == 1) {
-    int64_t best = begin;
-    for (int64_t i = begin + 1; i < end; i++) best = ranks[i] > ranks[best] ? i : best;
-    ids[0] = int32_t(best);
+    int32_t top = ranks[begin], best = int32_t(begin);
+    for (int64_t i = begin + 1; i < end; i++) {
+      bool better = ranks[i] > top;
+      top = better ? ranks[i] : top;
+      best = better ? int32_t(i) : best;
+    }
+    ids[0] = best;
     return;
   }
   bool taken[MAX_EXPERTS] = {};
@@ -63,33 +79,43 @@ inline void choose(const float* ranks, int64_t begin, int64_t end, int64_t k, in
 }
 
 template <class T>
-void gate_token(const MogeGating& op, int64_t token, GatingRow& row) {
-  int64_t group_size = op.num_experts / op.num_groups, top_k = op.num_groups * op.topk_per_group;
-  row.score(data<T>(op.logits) + token * op.num_experts, op.num_experts, op.softmax);
+struct Gate {
+  const MogeGating& op;
+  const T* logits;
+  const float *correction_bias, *expert_scale;  // null where not given
+  float* weights;
+  int32_t* expert_ids;
 
-  // Both score functions rise with the logit, so without a bias the logit itself ranks, free of rounding.
-  const float* ranks = row.logits;
-  if (op.correction_bias) {
-    const float* bias = data<float>(*op.correction_bias);
-    for (int64_t i = 0; i < op.num_experts; i++) {
-      float rank = row.scores[i] + bias[i];
-      row.ranks[i] = row.logits[i] == -INFINITY || std::isnan(rank) ? -INFINITY : rank;
-    }
-    ranks = row.ranks;
+  explicit Gate(const MogeGating& op)
+      : op(op), logits(data<T>(op.logits)), correction_bias(op.correction_bias ? data<float>(*op.correction_bias) : nullptr),
+        expert_scale(op.expert_scale ? data<float>(*op.expert_scale) : nullptr), weights(mutable_data<float>(op.weights)),
+        expert_ids(mutable_data<int32_t>(op.expert_ids)) {}
+
+  void token(int64_t token, GatingRow& row) const {
+    int64_t group_size = op.num_experts / op.num_groups, top_k = op.num_groups * op.topk_per_group;
+    float scale = row.score(logits + token * op.num_experts, op.num_experts, op.softmax);
+
+    // Both score functions rise with the logit, so without a bias the logit itself ranks, free of rounding.
+    if (correction_bias)
+      for (int64_t i = 0; i < op.num_experts; i++) {
+        float biased = row.scores[i] * scale + correction_bias[i];
+        if (row.logits[i] != -INFINITY) row.logits[i] = std::isnan(biased) ? -INFINITY : biased;
+      }
+    rank(row.logits, op.num_experts, row.ranks);
+
+    int32_t* ids = expert_ids + token * top_k;
+    for (int64_t group = 0; group < op.num_groups; group++)
+      choose(row.ranks, group * group_size, (group + 1) * group_size, op.topk_per_group,
+             ids + group * op.topk_per_group);
+
+    float total = 0;
+    for (int64_t slot = 0; slot < top_k; slot++) total += row.scores[ids[slot]];
+    if (op.renormalize && total != 0) scale = 1.0f / total;
+    for (int64_t slot = 0; slot < top_k; slot++)
+      weights[token * top_k + slot] =
+          row.scores[ids[slot]] * scale * (expert_scale ? expert_scale[ids[slot]] : 1.0f) * op.scaling_factor;
   }
-
-  int32_t* ids = mutable_data<int32_t>(op.expert_ids) + token * top_k;
-  float* weights = mutable_data<float>(op.weights) + token * top_k;
-  for (int64_t group = 0; group < op.num_groups; group++)
-    choose(ranks, group * group_size, (group + 1) * group_size, op.topk_per_group, ids + group * op.topk_per_group);
-
-  float total = 0;
-  for (int64_t slot = 0; slot < top_k; slot++) total += row.scores[ids[slot]];
-  float scale = op.renormalize && total != 0 ? 1.0f / total : 1.0f;
-  const float* expert_scale = op.expert_scale ? data<float>(*op.expert_scale) : nullptr;
-  for (int64_t slot = 0; slot < top_k; slot++)
-    weights[slot] = row.scores[ids[slot]] * scale * (expert_scale ? expert_scale[ids[slot]] : 1.0f) * op.scaling_factor;
-}
+};
 
 std::tuple<Tensor, Tensor> moge_gating(const Tensor& logits, int64_t num_groups, int64_t topk_per_group,
                                        std::string score_function, std::optional<Tensor> correction_bias,
@@ -97,10 +123,10 @@ std::tuple<Tensor, Tensor> moge_gating(const Tensor& logits, int64_t num_groups,
   MogeGating op = moge_gating_prologue(logits, num_groups, topk_per_group, score_function, correction_bias,
                                        expert_scale, renormalize, scaling_factor);
   with_dtype(op.logits.scalar_type(), [&](auto t) {
-    using T = decltype(t);
+    Gate<decltype(t)> gate(op);
     torch::stable::parallel_for(0, op.num_tokens, 1 + 8192 / op.num_experts, [&](int64_t begin, int64_t end) {
       GatingRow row;
-      for (int64_t token = begin; token < end; token++) gate_token<T>(op, token, row);
+      for (int64_t token = begin; token < end; token++) gate.token(token, row);
     });
   });
   return {op.weights, op.expert_ids};

@@ -20,10 +20,12 @@ Tensor silu_mul(const Tensor& gate_up) {
   if (op.num_rows == 0) return op.out;
   with_dtype(op.gate_up.scalar_type(), [&](auto t) {
     using T = decltype(t);
+    const T* gate_up = data<T>(op.gate_up);
+    T* out = mutable_data<T>(op.out);
     torch::stable::parallel_for(0, op.num_rows, 1 + 4096 / op.intermediate, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
-        const T* gate = data<T>(op.gate_up) + row * 2 * op.intermediate;
-        silu_mul_row(gate, gate + op.intermediate, mutable_data<T>(op.out) + row * op.intermediate, op.intermediate);
+        const T* gate = gate_up + row * 2 * op.intermediate;
+        silu_mul_row(gate, gate + op.intermediate, out + row * op.intermediate, op.intermediate);
       }
     });
   });

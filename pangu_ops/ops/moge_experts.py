@@ -120,7 +120,8 @@ def backward_example(T, H, E, G, k, I=24, dtype=torch.float32, seed=0, **routing
 EXPERT_CASES = (
     *ROUTING_CASES,
     dict(T=5, H=37, E=4, G=2, k=1, I=19),  # nothing is a multiple of a tile
-    dict(T=150, H=96, E=4, G=2, k=1, I=72),  # more rows than one block takes
+    dict(T=150, H=96, E=4, G=2, k=1, I=64),  # whole tiles, an odd number of them
+    dict(T=300, H=64, E=2, G=1, k=1, I=96, skew=0.3),  # more rows than stay in cache together
     dict(T=70, H=1100, E=2, G=2, k=1, I=40),  # more columns than one block takes
 )
 

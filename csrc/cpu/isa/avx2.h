@@ -10,11 +10,17 @@ namespace pangu {
 constexpr int LANES = 8;
 typedef float vf __attribute__((vector_size(32)));
 typedef int32_t vi __attribute__((vector_size(32)));
-typedef uint16_t vh __attribute__((vector_size(16)));
 
 // 16-bit elements, zero-extended. The compiler's own conversion takes four instructions for this one.
 inline vi load_widened(const bf16* p) {
   return (vi)_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+
+// The low 16 bits of elements below 2^16.
+inline void store_narrowed(bf16* p, vi v) {
+  __m256i packed = _mm256_packus_epi32((__m256i)v, (__m256i)v);
+  packed = _mm256_permute4x64_epi64(packed, 0x88);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
 }
 
 inline vf load_halves(const f16* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }

@@ -10,11 +10,15 @@ namespace pangu {
 constexpr int LANES = 16;
 typedef float vf __attribute__((vector_size(64)));
 typedef int32_t vi __attribute__((vector_size(64)));
-typedef uint16_t vh __attribute__((vector_size(32)));
 
 // 16-bit elements, zero-extended.
 inline vi load_widened(const bf16* p) {
   return (vi)_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+
+// The low 16 bits of elements below 2^16.
+inline void store_narrowed(bf16* p, vi v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16((__m512i)v));
 }
 
 inline vf load_halves(const f16* p) {

@@ -52,6 +52,12 @@ inline vi load_widened(const bf16* p) {
   return __builtin_convertvector(halves, vi);
 }
 
+// The low 16 bits of elements below 2^16.
+inline void store_narrowed(bf16* p, vi v) {
+  vh halves = __builtin_convertvector(v, vh);
+  std::memcpy(p, &halves, sizeof halves);
+}
+
 inline vf load_halves(const f16* p) {
   vf v;
   for (int i = 0; i < LANES; i++) v[i] = half_to_float(p[i].bits);

@@ -33,8 +33,7 @@ inline void store(bf16* p, vf v) {
   vi bits = (vi)v;
   vi rounded = bits + 0x7fff + ((bits >> 16) & 1);     // to nearest, ties to even
   rounded = (v == v) ? rounded : (bits | 0x00400000);  // a NaN stays one
-  vh halves = __builtin_convertvector((rounded >> 16) & 0xffff, vh);
-  std::memcpy(p, &halves, sizeof halves);
+  store_narrowed(p, (rounded >> 16) & 0xffff);
 }
 
 inline void store(f16* p, vf v) { store_halves(p, v); }

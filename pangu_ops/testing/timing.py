@@ -1,0 +1,56 @@
+"""Timing side by side: every candidate runs in turn, so that a noisy machine is noisy for all of them."""
+
+import ctypes
+import functools
+import statistics
+import time
+
+import torch
+
+
+def keep_memory():
+    """Let glibc keep freed memory: returning and faulting in large results costs any candidate up to 2.7x."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(-4, 0)  # M_MMAP_MAX
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
+def seconds(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def medians(candidates, budget=2.0):
+    """Median seconds of each of ``candidates`` (name to callable), taken in turn within ``budget`` seconds or so.
+
+    Every candidate runs at least three times after a warm-up; a call shorter than 0.2 ms is repeated inside a sample.
+    """
+    repeats = {}
+    for name, call in candidates.items():
+        call()
+        repeats[name] = max(1, min(1000, int(2e-4 / max(seconds(call), 1e-7))))
+    samples = {name: [] for name in candidates}
+    start = time.perf_counter()
+    while time.perf_counter() - start < budget or len(next(iter(samples.values()))) < 3:
+        for name, call in candidates.items():
+            begin = time.perf_counter()
+            for _ in range(repeats[name]):
+                call()
+            samples[name].append((time.perf_counter() - begin) / repeats[name])
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+@functools.cache
+def copy_buffers():
+    return torch.ones(2**25), torch.ones(2**25)
+
+
+def copy_limit():
+    """A candidate that moves 256 MiB (read and written bytes counted), for this machine's copy bandwidth."""
+    source, target = copy_buffers()
+    return lambda: target.copy_(source)
+
+
+COPY_BYTES = 2 * 4 * 2**25

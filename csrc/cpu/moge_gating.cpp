@@ -15,7 +15,6 @@ constexpr int64_t MAX_EXPERTS = 1024;
 struct GatingRow {
   alignas(64) float logits[MAX_EXPERTS + LANES];
   alignas(64) float scores[MAX_EXPERTS + LANES];
-  alignas(64) int32_t ranks[MAX_EXPERTS + LANES];
 
   // Scores of all experts up to the factor that is returned; a softmax row without a finite maximum gets 0.
   template <class T>
@@ -46,26 +45,21 @@ struct GatingRow {
   }
 };
 
-// Integers in the order of the floats, -0 equal to 0: the compiler chooses among integers without branches, and which
-// expert wins is what a branch predictor cannot know.
-inline void rank(const float* from, int64_t count, int32_t* ranks) {
-  for (int64_t i = 0; i < count; i += LANES) {
-    vi bits = (vi)(load(from + i) + 0.0f);
-    bits ^= (bits >> 31) & 0x7fffffff;
-    std::memcpy(ranks + i, &bits, sizeof bits);
+// The best of [begin, end), ties to the lower id, without a branch on which one it is. Lanes past the end may be read.
+inline int32_t best_of(const float* ranks, int64_t begin, int64_t end) {
+  vf top = splat(-INFINITY);
+  for (int64_t i = begin; i < end; i += LANES) top = max(top, keep_first(load(ranks + i), end - i, -INFINITY));
+  float best = max(top);
+  for (int64_t i = begin;; i += LANES) {
+    vf v = keep_first(load(ranks + i), end - i, -INFINITY);
+    if (i + LANES >= end || max(v) == best) return int32_t(i + first_equal(v, best));
   }
 }
 
 // The k best of [begin, end) by falling rank, ties to the lower id.
-inline void choose(const int32_t* ranks, int64_t begin, int64_t end, int64_t k, int32_t* ids) {
+inline void choose(const float* ranks, int64_t begin, int64_t end, int64_t k, int32_t* ids) {
   if (k == 1) {
-    int32_t top = ranks[begin], best = int32_t(begin);
-    for (int64_t i = begin + 1; i < end; i++) {
-      bool better = ranks[i] > top;
-      top = better ? ranks[i] : top;
-      best = better ? int32_t(i) : best;
-    }
-    ids[0] = best;
+    ids[0] = best_of(ranks, begin, end);
     return;
   }
   bool taken[MAX_EXPERTS] = {};
@@ -101,11 +95,10 @@ struct Gate {
         float biased = row.scores[i] * scale + correction_bias[i];
         if (row.logits[i] != -INFINITY) row.logits[i] = std::isnan(biased) ? -INFINITY : biased;
       }
-    rank(row.logits, op.num_experts, row.ranks);
 
     int32_t* ids = expert_ids + token * top_k;
     for (int64_t group = 0; group < op.num_groups; group++)
-      choose(row.ranks, group * group_size, (group + 1) * group_size, op.topk_per_group,
+      choose(row.logits, group * group_size, (group + 1) * group_size, op.topk_per_group,
              ids + group * op.topk_per_group);
 
     float total = 0;

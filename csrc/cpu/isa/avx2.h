@@ -35,4 +35,15 @@ inline float sum(vf v) {
   return two[0] + two[1];
 }
 
+inline float max(vf v) {
+  __m128 four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return two[0] > two[1] ? two[0] : two[1];
+}
+
+// The first lane that equals value; there must be one.
+inline int first_equal(vf v, float value) {
+  return __builtin_ctz(_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_set1_ps(value), _CMP_EQ_OQ)));
+}
+
 }  // namespace pangu

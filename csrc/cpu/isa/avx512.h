@@ -31,4 +31,11 @@ inline void store_halves(f16* p, vf v) {
 
 inline float sum(vf v) { return _mm512_reduce_add_ps(v); }
 
+inline float max(vf v) { return _mm512_reduce_max_ps(v); }
+
+// The first lane that equals value; there must be one.
+inline int first_equal(vf v, float value) {
+  return __builtin_ctz(_mm512_cmpeq_ps_mask(v, _mm512_set1_ps(value)));
+}
+
 }  // namespace pangu

@@ -71,4 +71,16 @@ inline void store_halves(f16* p, vf v) {
 
 inline float sum(vf v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
+inline float max(vf v) {
+  float low = v[0] > v[2] ? v[0] : v[2], high = v[1] > v[3] ? v[1] : v[3];
+  return low > high ? low : high;
+}
+
+// The first lane that equals value; there must be one.
+inline int first_equal(vf v, float value) {
+  int lane = 0;
+  while (v[lane] != value) lane++;
+  return lane;
+}
+
 }  // namespace pangu

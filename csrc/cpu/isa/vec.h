@@ -1,4 +1,4 @@
-// What the kernels do with a vector, whatever its width: load, store, max, exp. The compiler's vector types
+// What the kernels do with a vector, whatever its width: load, store, exp. The compiler's vector types
 // carry the arithmetic (a * b + c becomes one FMA), so only what they cannot say is written per instruction set.
 #pragma once
 
@@ -65,34 +65,32 @@ void for_vectors(int64_t n, const Body& body) {
 
 inline vf max(vf a, vf b) { return a > b ? a : b; }
 
-inline float max(vf v) {
-  float best = v[0];
-  for (int i = 1; i < LANES; i++) best = v[i] > best ? v[i] : best;
-  return best;
+// Lanes from n on get the filler.
+inline vf keep_first(vf v, int64_t n, float filler) {
+  vi lane;
+  for (int i = 0; i < LANES; i++) lane[i] = i;
+  return lane < int32_t(n) ? v : splat(filler);
 }
 
-// e^x to about 1 ulp; 0 below -87.3, inf above 88.7, NaN stays NaN.
+// e^x to about 1 ulp; 0 below -87.3, inf above 88, NaN stays NaN.
 inline vf exp(vf x) {
   vf clamped = x < splat(-87.3f) ? splat(-87.3f) : x;
-  clamped = clamped > splat(88.7f) ? splat(88.7f) : clamped;
+  clamped = clamped > splat(88.0f) ? splat(88.0f) : clamped;
   vf magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
   vf shifted = clamped * 1.44269504f + magic;
   vf n = shifted - magic;
   vf r = clamped - n * 0.693145752f;
   r = r - n * 1.42860677e-6f;
-  vf p = splat(1.98412698e-4f);
-  p = p * r + 1.38888889e-3f;
+  vf p = splat(1.38888889e-3f);
   p = p * r + 8.33333333e-3f;
   p = p * r + 4.16666667e-2f;
   p = p * r + 1.66666667e-1f;
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  vi half_n = ((vi)shifted - (vi)magic) >> 1;  // 2^n in two factors: 2^128 alone is not a float
-  vi rest_n = ((vi)shifted - (vi)magic) - half_n;
-  vf result = p * (vf)((half_n + 127) << 23) * (vf)((rest_n + 127) << 23);
+  vf result = p * (vf)(((vi)shifted - (vi)magic + 127) << 23);
   result = x < splat(-87.3f) ? splat(0.0f) : result;
-  return x > splat(88.7f) ? splat(INFINITY) : result;
+  return x > splat(88.0f) ? splat(INFINITY) : result;
 }
 
 inline vf silu(vf x) { return x / (1.0f + exp(-x)); }

@@ -16,13 +16,13 @@ from pangu_ops.models.tokenizer import StreamDecoder, Tokenizer
 QUESTIONS = (
     "What is 47 + 38?",
     "Which is larger, 532 or 528?",
-    "Sort in rising order: 52, 7, 38",
+    "Sort in rising order: 52, 17, 38",
     "How many days are in February 2024?",
-    "What date is 5 days after March 30?",
-    "What time is 35 minutes after 09:50?",
+    "It is Sunday, March 31. What is tomorrow?",
+    "What time is 5 hours after 21:50?",
     "What are the opposites of hot and early?",
     "Write 427 in words.",
-    "星期三之后5天是星期几？",
+    "今天是3月31日星期日。明天呢？",
 )
 
 

@@ -72,14 +72,14 @@ def compare(rng):
 
 
 def extreme(rng):
-    numbers = rng.sample(range(1, 100), rng.randint(3, 4))
+    numbers = rng.sample(range(10, 100), 3)
     word, pick = rng.choice((("largest", max), ("smallest", min)))
     text = f"What is the {word} of {', '.join(map(str, numbers))}?"
     return sorted(numbers), text, pick(numbers)
 
 
 def sort(rng):
-    numbers = rng.sample(range(1, 100), 3)
+    numbers = rng.sample(range(10, 100), 3)
     word, falling = rng.choice((("rising", False), ("falling", True)))
     text = f"Sort in {word} order: {', '.join(map(str, numbers))}"
     return sorted(numbers), text, ", ".join(map(str, sorted(numbers, reverse=falling)))
@@ -90,18 +90,6 @@ def parity(rng):
     if rng.random() < 0.25:
         return a, f"{a}是奇数还是偶数？", "偶数" if a % 2 == 0 else "奇数"
     return a, f"Is {a} odd or even?", "even" if a % 2 == 0 else "odd"
-
-
-def progression(rng):
-    first, step = rng.randint(1, 70), rng.randint(1, 10)
-    terms = [first + i * step for i in range(3)]
-    if rng.random() < 0.5:
-        terms.reverse()
-    following = 2 * terms[2] - terms[1]
-    if following < 0:
-        terms.reverse()
-        following = 2 * terms[2] - terms[1]
-    return terms, f"What comes next: {', '.join(map(str, terms))}?", following
 
 
 def words(rng):
@@ -123,24 +111,6 @@ def in_words(a):
     return TENS[a // 10] + (f"-{ONES[a % 10]}" if a % 10 else "")
 
 
-def weekday(rng):
-    day, shift = rng.randrange(7), rng.randint(1, 30)
-    before = rng.random() < 0.5
-    answer = (day - shift if before else day + shift) % 7
-    if rng.random() < 0.25:
-        text = f"{CHINESE_DAYS[day]}{'之前' if before else '之后'}{shift}天是星期几？"
-        return (day, shift, before), text, CHINESE_DAYS[answer]
-    text = f"What day is {plural(shift, 'day')} {'before' if before else 'after'} {DAYS[day]}?"
-    return (day, shift, before), text, DAYS[answer]
-
-
-def month(rng):
-    start, shift = rng.randrange(12), rng.randint(1, 20)
-    before = rng.random() < 0.5
-    text = f"Which month is {plural(shift, 'month')} {'before' if before else 'after'} {MONTHS[start]}?"
-    return (start, shift, before), text, MONTHS[(start - shift if before else start + shift) % 12]
-
-
 def month_length(rng):
     year, index = rng.randint(1901, 2099), rng.choice((rng.randint(1, 12), 2))
     length = (date(year + index // 12, index % 12 + 1, 1) - date(year, index, 1)).days
@@ -148,33 +118,51 @@ def month_length(rng):
     return (year, index), text, length
 
 
-def calendar(rng):
-    """A day of 2001 and 1 to 9 days on or back: an ordinary year, in which February has 28 days."""
-    day, shift = date(2001, 1, 1) + timedelta(rng.randrange(365)), rng.randint(1, 9)
+def month(rng):
+    start, year, shift = rng.randrange(12), rng.randint(1901, 2099), rng.randint(1, 11)
     before = rng.random() < 0.5
-    answer = day - timedelta(shift) if before else day + timedelta(shift)
-    text = f"What date is {plural(shift, 'day')} {'before' if before else 'after'} {in_month(day)}?"
-    return (day.month, day.day, shift, before), text, in_month(answer)
+    years, index = divmod(start - shift if before else start + shift, 12)
+    text = f"Which month is {plural(shift, 'month')} {'before' if before else 'after'} {MONTHS[start]} {year}?"
+    return (start, year, shift, before), text, f"{MONTHS[index]} {year + years}"
+
+
+def month_order(rng):
+    months = rng.sample(MONTHS, rng.randint(3, 4))
+    return sorted(months), f"Put in order: {', '.join(months)}", ", ".join(sorted(months, key=MONTHS.index))
+
+
+def calendar(rng):
+    """The day before or after one of a year in which February has 28 days."""
+    weekday, day = rng.randrange(7), date(2001, 1, 1) + timedelta(rng.randrange(365))
+    shift = rng.choice((-1, 1))
+    other = (weekday + shift) % 7, day + timedelta(shift)
+    if rng.random() < 0.25:
+        text = f"今天是{day.month}月{day.day}日{CHINESE_DAYS[weekday]}。{'明天' if shift > 0 else '昨天'}呢？"
+        answer = f"{other[1].month}月{other[1].day}日{CHINESE_DAYS[other[0]]}"
+    else:
+        question = "What is tomorrow?" if shift > 0 else "What was yesterday?"
+        text = f"It is {DAYS[weekday]}, {in_month(day)}. {question}"
+        answer = f"{DAYS[other[0]]}, {in_month(other[1])}"
+    return (weekday, day.month, day.day, shift), text, answer
 
 
 def clock(rng):
-    minute, shift = rng.randrange(0, 24 * 60, 5), rng.randrange(5, 60, 5)
+    hour, minute, shift = rng.randrange(24), rng.randrange(60), rng.randint(1, 12)
     before = rng.random() < 0.5
-    answer = (minute - shift if before else minute + shift) % (24 * 60)
-    text = f"What time is {shift} minutes {'before' if before else 'after'} {in_hours(minute)}?"
-    return (minute, shift, before), text, in_hours(answer)
+    text = f"What time is {plural(shift, 'hour')} {'before' if before else 'after'} {hour:02}:{minute:02}?"
+    return (hour, minute, shift, before), text, f"{(hour - shift if before else hour + shift) % 24:02}:{minute:02}"
 
 
 def units(rng):
-    large, small, factor = rng.choice((("hour", "minute", 60), ("week", "day", 7), ("metre", "centimetre", 100)))
-    a, b = rng.randint(1, 9), rng.randint(1, factor - 1)
-    text = f"How many {PLURALS[small]} are {plural(a, large)} and {plural(b, small)}?"
+    large, small, factor = rng.choice((("hour", "minute", 60), ("metre", "centimetre", 100), ("euro", "cent", 100)))
+    a, b = rng.randint(1, 3 if factor == 60 else 9), rng.randint(1, factor - 1)
+    text = f"How many {small}s are {plural(a, large)} and {plural(b, small)}?"
     return (large, a, b), text, a * factor + b
 
 
 def count(rng):
     letter, others = rng.choice("abcdex"), rng.choice(("mn", "rst", "yz"))
-    items = [letter if rng.random() < 0.45 else rng.choice(others) for _ in range(rng.randint(3, 10))]
+    items = [letter if rng.random() < 0.45 else rng.choice(others) for _ in range(rng.randint(3, 8))]
     return (letter, *items), f"How many times is {letter} in: {' '.join(items)}?", items.count(letter)
 
 
@@ -188,12 +176,8 @@ def backwards(rng):
     return asked, f"Say backwards: {' '.join(asked)}", " ".join(reversed(asked))
 
 
-PLURALS = {"day": "days", "month": "months", "minute": "minutes", "hour": "hours", "centimetre": "centimetres",
-           "week": "weeks", "metre": "metres"}
-
-
 def plural(amount, unit):
-    return f"{amount} {unit if amount == 1 else PLURALS[unit]}"
+    return f"{amount} {unit}{'' if amount == 1 else 's'}"
 
 
 def listed(items):
@@ -204,14 +188,10 @@ def in_month(day):
     return f"{MONTHS[day.month - 1]} {day.day}"
 
 
-def in_hours(minute):
-    return f"{minute // 60:02}:{minute % 60:02}"
-
-
 KINDS = {
     kind.__name__: kind
-    for kind in (add, subtract, double, halve, compare, extreme, sort, parity, progression, words, figures,
-                 weekday, month, month_length, calendar, clock, units, count, opposites, backwards)
+    for kind in (add, subtract, double, halve, compare, extreme, sort, parity, words, figures, month_length, month,
+                 month_order, calendar, clock, units, count, opposites, backwards)
 }
 
 

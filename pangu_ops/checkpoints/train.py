@@ -23,6 +23,7 @@ from pangu_ops.checkpoints.questions import KINDS, ask, held_out_questions
 from pangu_ops.models.config import ProMoEConfig
 from pangu_ops.models.loader import save_pretrained
 from pangu_ops.models.pro_moe import ProMoEForCausalLM
+from pangu_ops.models.tokenizer import chat_text
 
 SIZES = dict(
     hidden_size=96,
@@ -37,16 +38,16 @@ SIZES = dict(
     rope_theta=10000.0,
     initializer_range=0.05,
 )
-BATCH, POOL = 64, 8  # questions in a batch; batches cut from one pool, sorted by length so that padding stays small
+BATCH, PARTS = 64, 2  # questions in a batch, and the parts of like length that it is cut into against padding
 IGNORED = -100
-BALANCE = 0.005
+BALANCE = 0.005  # weight of the load balance loss
+ADAM = 0.3  # AdamW's learning rate as a share of Muon's
 PROBE = 16  # questions of each kind that a look at the accuracy asks
 
 
 def encode(pieces, question):
     """Token ids of the whole conversation, and the number of them that come before the answer."""
-    prompt = f"[unused9]系统：[unused10][unused9]用户：{question.text}[unused10][unused9]助手："
-    ids = [pieces.bos_id(), *pieces.encode(prompt)]
+    ids = [pieces.bos_id(), *pieces.encode(chat_text([{"role": "user", "content": question.text}]))]
     return ids + pieces.encode(f"{question.answer}[unused10]"), len(ids)
 
 
@@ -61,14 +62,12 @@ def batch_of(pieces, questions):
     return ids, labels
 
 
-def batches(pieces, rng, shares):
-    """A pool of batches; ``shares`` says how often each kind is asked."""
-    kinds = rng.choices(list(shares), list(shares.values()), k=BATCH * POOL)
-    questions = [ask(kind, rng, held_out=False) for kind in kinds]
-    questions.sort(key=lambda question: len(pieces.encode(question.text + question.answer)))
-    pool = [questions[start : start + BATCH] for start in range(0, len(questions), BATCH)]
-    rng.shuffle(pool)
-    return [batch_of(pieces, batch) for batch in pool]
+def parts_of_batch(pieces, rng, shares):
+    """A batch in parts of like length; ``shares`` says how often each kind is asked."""
+    questions = [ask(kind, rng, held_out=False) for kind in rng.choices(list(shares), list(shares.values()), k=BATCH)]
+    questions.sort(key=lambda question: len(question.text + question.answer))
+    size = BATCH // PARTS
+    return [batch_of(pieces, questions[start : start + size]) for start in range(0, BATCH, size)]
 
 
 @torch.no_grad()
@@ -85,11 +84,13 @@ def accuracy(model, pieces, questions):
     return {kind: sum(right[kind]) / len(right[kind]) for kind in KINDS if kind in right}
 
 
-def loss_of(model, ids, labels):
+def loss_of(model, ids, labels, tokens):
+    """A part's share of the batch's mean loss over its ``tokens`` learnt."""
     routing = []
     logits = model(ids, routing=routing)
     balance = sum(load_balance_loss(scores.softmax(-1), chosen) for scores, chosen in routing) / len(routing)
-    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED) + BALANCE * balance
+    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum") / tokens
+    return loss + BALANCE / PARTS * balance
 
 
 class Muon(torch.optim.Optimizer):
@@ -124,10 +125,10 @@ def orthogonal(matrix):
 def optimizers_of(model, lr):
     """Muon for the matrices that every token meets, AdamW for all else."""
     matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and name.startswith("layers.")
-                and not name.endswith("router_scale")]
+                and not name.endswith(("router_scale", "gate.weight"))]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
-    return Muon(matrices, lr), torch.optim.AdamW(others, lr=0.15 * lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    return Muon(matrices, lr), torch.optim.AdamW(others, lr=ADAM * lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
 
 
 def schedule(step, steps):
@@ -179,9 +180,9 @@ def main():
     parser.add_argument("out", help="the checkpoint directory to write")
     parser.add_argument("--state", required=True, help="file to save the training's state to, and to resume from")
     parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--lr", type=float, default=0.02)
+    parser.add_argument("--lr", type=float, default=0.007, help="of Muon, at its height")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--every", type=int, default=200, help="steps between two looks at the accuracy")
+    parser.add_argument("--every", type=int, default=100, help="steps between two looks at the accuracy")
     args = parser.parse_args()
     if os.path.exists(args.out):
         parser.error(f"OUT must not exist yet, came {args.out}")
@@ -198,23 +199,27 @@ def main():
     if os.path.exists(args.state):
         first, shares = load_state(args.state, model, optimizers, rng)
 
-    held_out, pool = held_out_questions(PROBE * len(KINDS)), []
+    held_out = held_out_questions(PROBE * len(KINDS))
     for step in (progress := tqdm(range(first, args.steps), initial=first, total=args.steps)):
-        pool = pool or batches(pieces, rng, shares)
-        loss = loss_of(model, *pool.pop())
-        loss.backward()
+        parts = parts_of_batch(pieces, rng, shares)
+        tokens = sum(int((labels != IGNORED).sum()) for _, labels in parts)
+        loss = 0.0
+        for ids, labels in parts:
+            part = loss_of(model, ids, labels, tokens)
+            part.backward()
+            loss += part.item()
         for optimizer, rate in zip(optimizers, rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * schedule(step, args.steps)
             optimizer.step()
             optimizer.zero_grad()
-        progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+        progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
         if (step + 1) % args.every == 0:
             learnt = accuracy(model, pieces, [ask(kind, rng, held_out=False) for kind in KINDS for _ in range(PROBE)])
-            shares, pool = {kind: 0.15 + 1 - learnt[kind] for kind in KINDS}, []
+            shares = {kind: 1.1 - learnt[kind] for kind in KINDS}
             known = accuracy(model, pieces, held_out)
             kinds = ", ".join(f"{kind} {100 * share:.0f}" for kind, share in known.items())
             mean = sum(known.values()) / len(known)
-            tqdm.write(f"step {step + 1}: loss {loss.item():.3f}, held-out {100 * mean:.1f} %: {kinds}")
+            tqdm.write(f"step {step + 1}: loss {loss:.3f}, held-out {100 * mean:.1f} %: {kinds}")
             save_state(args.state, step + 1, model, optimizers, rng, shares)
     write_checkpoint(model, args.out)
 

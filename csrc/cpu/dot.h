@@ -1,5 +1,5 @@
-// Dot products of a few rows with a panel of eight weight rows, all read where they lie in memory: a checkpoint's
-// [out, in] matrix needs no packing, and eight rows are eight streams for the memory to keep busy.
+// Dot products of a few rows with a panel of weight rows, all read where they lie in memory: a checkpoint's [out, in]
+// matrix needs no packing, and twelve rows are twelve streams for the memory to keep busy.
 //
 // Every product is summed in the same order whatever the number of rows, so a token's result does not depend on its
 // batch mates.
@@ -9,11 +9,8 @@
 
 namespace pangu {
 
-constexpr int PANEL = 8;  // weight rows side by side
-constexpr int TILE = 3;   // rows of x side by side
-// The panel in as few parts as the accumulators of TILE rows fit the registers: 32 of AVX-512, 16 elsewhere.
-constexpr int PART = LANES == 16 ? 8 : 4;
-
+constexpr int PANEL = 12;  // weight rows side by side
+constexpr int TILE = 3;    // rows of x side by side
 
 // out[m * PANEL + n] = sum over k of x[m][k] * w[n][k], for M rows of x and N of w.
 template <int M, int N, class X, class W>
@@ -21,12 +18,12 @@ void dot_tile(const X* const* x, const W* const* w, int64_t size, float* out) {
   vf total[M][N] = {};
   auto step = [&](int64_t k, auto load) __attribute__((always_inline)) {
     vf rows[M];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int m = 0; m < M; m++) rows[m] = load(x[m] + k);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int n = 0; n < N; n++) {
       vf weight = load(w[n] + k);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
       for (int m = 0; m < M; m++) total[m][n] += rows[m] * weight;
     }
   };
@@ -39,7 +36,8 @@ void dot_tile(const X* const* x, const W* const* w, int64_t size, float* out) {
 
 template <int M, class X, class W>
 void dot_panel(const X* const* x, const W* const* w, int64_t size, float* out) {
-  constexpr int N = M == 1 ? PANEL : PART;
+  // As many weight rows at once as the accumulators leave registers for: 32 of AVX-512, 16 elsewhere.
+  constexpr int N = LANES != 16 ? PANEL / M : M < 3 ? PANEL : PANEL / 2;
   for (int n = 0; n < PANEL; n += N) dot_tile<M, N>(x, w + n, size, out + n);
 }
 

@@ -19,11 +19,21 @@ struct WeightedRow {
 
 template <class T>
 void combine_token(const std::vector<WeightedRow<T>>& chosen, const T* addend, T* out, int64_t hidden) {
-  for_vectors(hidden, [&](int64_t i, auto load, auto store) {
+  constexpr int BLOCK = 4;  // vectors of each row at a time: independent sums, and whole lines of every stream
+  int64_t whole = hidden - hidden % (BLOCK * LANES);
+  for (int64_t i = 0; i < whole; i += BLOCK * LANES) {
+    vf total[BLOCK] = {};
+    for (const auto& [row, weight] : chosen)
+      for (int j = 0; j < BLOCK; j++) total[j] += load(row + i + j * LANES) * weight;
+    for (int j = 0; j < BLOCK; j++) {
+      int64_t at = i + j * LANES;
+      store(out + at, addend ? total[j] + load(addend + at) : total[j]);
+    }
+  }
+  for_vectors(hidden - whole, [&](int64_t i, auto load, auto store) {
     vf total = {};
-    for (const auto& [row, weight] : chosen) total += load(row + i) * weight;
-    if (addend) total += load(addend + i);
-    store(out + i, total);
+    for (const auto& [row, weight] : chosen) total += load(row + whole + i) * weight;
+    store(out + whole + i, addend ? total + load(addend + whole + i) : total);
   });
 }
 

@@ -53,7 +53,7 @@ void run(const MogeExperts& op, const std::vector<ExpertRows>& experts) {
                     down + expert * op.hidden * op.intermediate, panels * part / parts * PANEL,
                     std::min(op.hidden, panels * (part + 1) / parts * PANEL), op.intermediate,
                     [&](int64_t row, int64_t n, int64_t count, const float* products) {
-                      float padded[LANES > PANEL ? LANES : PANEL];
+                      float padded[PANEL + LANES];  // for whole vectors
                       std::copy(products, products + count, padded);
                       T* to = out + row * op.hidden + n;
                       for_vectors(count, [&](int64_t i, auto, auto store) { store(to + i, load(padded + i)); });

@@ -47,13 +47,16 @@ struct GatingRow {
 
 // The best of [begin, end), ties to the lower id, without a branch on which one it is. Lanes past the end may be read.
 inline int32_t best_of(const float* ranks, int64_t begin, int64_t end) {
-  vf top = splat(-INFINITY);
-  for (int64_t i = begin; i < end; i += LANES) top = max(top, keep_first(load(ranks + i), end - i, -INFINITY));
+  auto ranks_at = [&](int64_t i) {
+    vf v = load(ranks + i);
+    return end - i < LANES ? keep_first(v, end - i, -INFINITY) : v;
+  };
+  vf top = ranks_at(begin);
+  for (int64_t i = begin + LANES; i < end; i += LANES) top = max(top, ranks_at(i));
   float best = max(top);
-  for (int64_t i = begin;; i += LANES) {
-    vf v = keep_first(load(ranks + i), end - i, -INFINITY);
-    if (i + LANES >= end || max(v) == best) return int32_t(i + first_equal(v, best));
-  }
+  int64_t i = begin;
+  while (i + LANES < end && max(ranks_at(i)) != best) i += LANES;
+  return int32_t(i + first_equal(ranks_at(i), best));
 }
 
 // The k best of [begin, end) by falling rank, ties to the lower id.

@@ -37,11 +37,12 @@ class Contest:
     def run(self):
         """Check, time everything in turn, and keep ``results``: medians in seconds by name."""
         keep_memory()
-        ours, rivals = self.prepare()
-        result = ours()
-        for name, rival in rivals.items():
-            self.compare(name, result, rival())
-        self.results = medians({"pangu": ours, "copy": copy_limit(), **rivals}, self.budget)
+        with torch.inference_mode():
+            ours, rivals = self.prepare()
+            result = ours()
+            for name, rival in rivals.items():
+                self.compare(name, result, rival())
+            self.results = medians({"pangu": ours, "copy": copy_limit(), **rivals}, self.budget)
         return self
 
     def compare(self, name, ours, theirs):
@@ -57,8 +58,9 @@ class Contest:
         self.run()
         fixture.extra_info.update({name: value / self.results["pangu"] for name, value in self.results.items()})
         print(f"\n{self.line()}", end=" ")
-        ours, _ = self.prepare()
-        fixture.pedantic(ours, rounds=5, warmup_rounds=1)
+        with torch.inference_mode():
+            ours, _ = self.prepare()
+            fixture.pedantic(ours, rounds=5, warmup_rounds=1)
 
     def line(self):
         """us, GB/s or GFLOP/s, the share of this machine's copy bandwidth, and how many times slower each rival is."""

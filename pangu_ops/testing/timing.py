@@ -25,16 +25,16 @@ def seconds(call):
 def medians(candidates, budget=2.0):
     """Median seconds of each of ``candidates`` (name to callable), taken in turn within ``budget`` seconds or so.
 
-    Every candidate runs at least three times after a warm-up; a call shorter than 0.2 ms is repeated inside a sample.
+    A sample lasts at least 1 ms; where that is several calls, one more comes first, untimed, to find back into the
+    cache after the others. Every candidate gives at least three samples.
     """
-    repeats = {}
-    for name, call in candidates.items():
-        call()
-        repeats[name] = max(1, min(1000, int(2e-4 / max(seconds(call), 1e-7))))
+    repeats = {name: 1 + int(1e-3 / max(seconds(call), 1e-7)) for name, call in candidates.items()}
     samples = {name: [] for name in candidates}
     start = time.perf_counter()
-    while time.perf_counter() - start < budget or len(next(iter(samples.values()))) < 3:
+    while time.perf_counter() - start < budget or len(samples[name]) < 3:
         for name, call in candidates.items():
+            if repeats[name] > 1:
+                call()
             begin = time.perf_counter()
             for _ in range(repeats[name]):
                 call()

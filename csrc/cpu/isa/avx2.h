@@ -35,6 +35,10 @@ inline float sum(vf v) {
   return two[0] + two[1];
 }
 
+// Of two lanes, b where one is NaN.
+inline vf max(vf a, vf b) { return _mm256_max_ps(a, b); }
+inline vf min(vf a, vf b) { return _mm256_min_ps(a, b); }
+
 inline float max(vf v) {
   __m128 four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));

@@ -31,6 +31,10 @@ inline void store_halves(f16* p, vf v) {
 
 inline float sum(vf v) { return _mm512_reduce_add_ps(v); }
 
+// Of two lanes, b where one is NaN.
+inline vf max(vf a, vf b) { return _mm512_max_ps(a, b); }
+inline vf min(vf a, vf b) { return _mm512_min_ps(a, b); }
+
 inline float max(vf v) { return _mm512_reduce_max_ps(v); }
 
 // The first lane that equals value; there must be one.

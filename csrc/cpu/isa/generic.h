@@ -71,6 +71,10 @@ inline void store_halves(f16* p, vf v) {
 
 inline float sum(vf v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
+// Of two lanes, b where one is NaN.
+inline vf max(vf a, vf b) { return a > b ? a : b; }
+inline vf min(vf a, vf b) { return a < b ? a : b; }
+
 inline float max(vf v) {
   float low = v[0] > v[2] ? v[0] : v[2], high = v[1] > v[3] ? v[1] : v[3];
   return low > high ? low : high;

@@ -63,8 +63,6 @@ void for_vectors(int64_t n, const Body& body) {
     body(i, [=](auto* p) { return load_first(p, rest); }, [=](auto* p, vf v) { store_first(p, v, rest); });
 }
 
-inline vf max(vf a, vf b) { return a > b ? a : b; }
-
 // Lanes from n on get the filler.
 inline vf keep_first(vf v, int64_t n, float filler) {
   vi lane;
@@ -72,10 +70,9 @@ inline vf keep_first(vf v, int64_t n, float filler) {
   return lane < int32_t(n) ? v : splat(filler);
 }
 
-// e^x to about 1 ulp; 0 below -87.3, inf above 88, NaN stays NaN.
+// e^x to about 1 ulp; 0 below -88, inf above 88.4, NaN stays NaN. Both ends come from 2^n running out of exponents.
 inline vf exp(vf x) {
-  vf clamped = x < splat(-87.3f) ? splat(-87.3f) : x;
-  clamped = clamped > splat(88.0f) ? splat(88.0f) : clamped;
+  vf clamped = min(splat(89.0f), max(splat(-88.0f), x));
   vf magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
   vf shifted = clamped * 1.44269504f + magic;
   vf n = shifted - magic;
@@ -88,9 +85,7 @@ inline vf exp(vf x) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  vf result = p * (vf)(((vi)shifted - (vi)magic + 127) << 23);
-  result = x < splat(-87.3f) ? splat(0.0f) : result;
-  return x > splat(88.0f) ? splat(INFINITY) : result;
+  return p * (vf)(((vi)shifted << 23) + (127 << 23));
 }
 
 inline vf silu(vf x) { return x / (1.0f + exp(-x)); }

@@ -38,7 +38,7 @@ RISE = "expert_offsets must rise from 0 to the number of rows, 5, came other val
 BAD = [
     ((ROWS[0], offsets(0, 2, 5), GATE_UP, DOWN), "rows must be [R, H], came [4]"),
     ((ROWS, offsets(0, 2, 5), GATE_UP[:, :5], DOWN), "gate_up must be [E, 2*I, H] with the H of rows, came [2, 5, 4]"),
-    ((ROWS, offsets(0, 2, 5), GATE_UP[..., :3], DOWN), "gate_up must be [E, 2*I, H] with the H of rows, came [2, 6, 3]"),
+    ((ROWS[:, 1:], offsets(0, 2, 5), GATE_UP, DOWN), "gate_up must be [E, 2*I, H] with the H of rows, came [2, 6, 4]"),
     ((ROWS, offsets(0, 2, 5), GATE_UP, DOWN[..., :2]), "down must be [E, H, I] = [2, 4, 3], came [2, 4, 2]"),
     ((ROWS, offsets(0, 2, 5), GATE_UP.half(), DOWN), "gate_up must have the dtype of rows, came float16"),
     ((ROWS, offsets(0, 5), GATE_UP, DOWN), "expert_offsets must be [E+1] = [3], came [2]"),

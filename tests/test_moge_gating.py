@@ -41,7 +41,10 @@ def test_nan_counts_as_minus_infinity(implementation):
     assert biased[1].tolist() == [[1, 0, 2, 3], [0, 1, 2, 3], [0, 1, 3, 2], [0, 1, 2, 3]]
 
 
-@pytest.mark.parametrize("experts, groups, k", [(12, 4, 3), (72, 8, 2), (80, 8, 1), (96, 6, 5), (160, 8, 4), (512, 1, 8)])
+SIZES = [(12, 4, 3), (72, 8, 2), (80, 8, 1), (96, 6, 5), (160, 8, 4), (512, 1, 8)]
+
+
+@pytest.mark.parametrize("experts, groups, k", SIZES)
 def test_ids_are_distinct_and_inside_their_group(implementation, experts, groups, k):
     logits = torch.randn(50, experts, generator=torch.Generator().manual_seed(0))
     logits[::7] = torch.nan

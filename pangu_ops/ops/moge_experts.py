@@ -43,8 +43,8 @@ def check_weights(op, x, gate_up, down, name="x"):
 def outputs(rows, expert_offsets, gate_up, down):
     check(rows.dim() == 2, OP, "rows must be [R, H]", rows)
     check_weights(OP, rows, gate_up, down, "rows")
-    check(expert_offsets.shape == (gate_up.shape[0] + 1,), OP, f"expert_offsets must be [E+1] = [{gate_up.shape[0] + 1}]",
-          expert_offsets)
+    num_offsets = gate_up.shape[0] + 1
+    check(expert_offsets.shape == (num_offsets,), OP, f"expert_offsets must be [E+1] = [{num_offsets}]", expert_offsets)
     check_int32(OP, expert_offsets=expert_offsets)
     check_device(OP, rows=rows, expert_offsets=expert_offsets)
     return rows.new_empty(rows.shape)
@@ -54,7 +54,8 @@ def ranges(rows, expert_offsets):
     offsets = expert_offsets.tolist()
     check(offsets[0] == 0 and offsets[-1] == rows.shape[0] and offsets == sorted(offsets), OP,
           f"expert_offsets must rise from 0 to the number of rows, {rows.shape[0]}", "other values")
-    return [(expert, slice(*bounds)) for expert, bounds in enumerate(zip(offsets, offsets[1:])) if bounds[0] < bounds[1]]
+    bounds = enumerate(zip(offsets, offsets[1:]))
+    return [(expert, slice(begin, end)) for expert, (begin, end) in bounds if begin < end]
 
 
 def reference(rows, expert_offsets, gate_up, down):

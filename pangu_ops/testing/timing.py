@@ -31,7 +31,7 @@ def medians(candidates, budget=2.0):
     repeats = {name: 1 + int(1e-3 / max(seconds(call), 1e-7)) for name, call in candidates.items()}
     samples = {name: [] for name in candidates}
     start = time.perf_counter()
-    while time.perf_counter() - start < budget or len(samples[name]) < 3:
+    while time.perf_counter() - start < budget or len(samples[next(iter(samples))]) < 3:
         for name, call in candidates.items():
             if repeats[name] > 1:
                 call()

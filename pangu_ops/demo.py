@@ -18,11 +18,11 @@ QUESTIONS = (
     "Which is larger, 532 or 528?",
     "Sort in rising order: 52, 17, 38",
     "How many days are in February 2024?",
-    "It is Sunday, March 31. What is tomorrow?",
+    "It is Sunday, March 17. What is tomorrow?",
     "What time is 5 hours after 21:50?",
     "What are the opposites of hot and early?",
     "Write 427 in words.",
-    "今天是3月31日星期日。明天呢？",
+    "今天是3月17日星期日。明天呢？",
 )
 
 

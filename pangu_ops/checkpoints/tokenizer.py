@@ -4,12 +4,11 @@ A SentencePiece model with the control tokens of the released one, digits one by
 questions do not hold.
 """
 
+import io
 import json
-import os
 import random
 import string
 import sys
-import tempfile
 from pathlib import Path
 
 import sentencepiece
@@ -30,30 +29,30 @@ def train(folder):
         for _ in range(1000):
             question = ask(kind, rng, held_out=False)
             lines += [question.text, question.answer]
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines),
-            model_prefix=f"{scratch}/tokenizer",
-            model_type="bpe",
-            vocab_size=VOCAB_SIZE,
-            unk_id=0,
-            bos_id=1,
-            eos_id=2,
-            pad_id=-1,
-            user_defined_symbols=CONTROL,
-            required_chars=string.ascii_letters + string.digits + string.punctuation,
-            character_coverage=1.0,
-            split_digits=True,
-            split_by_unicode_script=False,
-            byte_fallback=True,
-            normalization_rule_name="identity",  # the format's colon is the full-width one, which NFKC would replace
-            remove_extra_whitespaces=False,
-            add_dummy_prefix=False,
-            num_threads=1,
-            minloglevel=2,
-        )
-        os.replace(f"{scratch}/tokenizer.model", folder / "tokenizer.model")
-    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=VOCAB_SIZE,
+        unk_id=0,
+        bos_id=1,
+        eos_id=2,
+        pad_id=-1,
+        user_defined_symbols=CONTROL,
+        required_chars=string.ascii_letters + string.digits + string.punctuation,
+        character_coverage=1.0,
+        split_digits=True,
+        split_by_unicode_script=False,
+        byte_fallback=True,
+        normalization_rule_name="identity",  # the format's colon is the full-width one, which NFKC would replace
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=False,
+        num_threads=1,
+        minloglevel=2,
+    )
+    (folder / "tokenizer.model").write_bytes(model.getvalue())
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     special = {"bos_token": "<s>", "eos_token": "[unused10]", "pad_token": "<unk>", "unk_token": "<unk>"}
     added = {
         str(pieces.piece_to_id(piece)): {

@@ -10,7 +10,7 @@
 namespace pangu {
 
 // Results larger than this will not be read back from cache.
-constexpr int64_t STREAM_BYTES = 4 << 20;
+constexpr int64_t STREAM_BYTES = 16 << 20;
 
 #if defined(__x86_64__)
 

@@ -22,6 +22,7 @@ bench: $(VENV)/built
 
 lint: $(VENV)/built
 	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
 
 clean:
 	rm -rf build dist *.egg-info pangu_ops/lib .venv

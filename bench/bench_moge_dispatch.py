@@ -24,9 +24,7 @@ def prepare(tokens):
 def contests():
     for tokens in (1, 64, 512, 2048):
         moved = tokens * (1 + G) * H * 2  # every token read once, written G times
-        yield Contest(
-            f"moge_dispatch T={tokens}", lambda tokens=tokens: prepare(tokens), bytes=moved, exact=True
-        )
+        yield Contest(f"moge_dispatch T={tokens}", lambda tokens=tokens: prepare(tokens), bytes=moved, exact=True)
 
 
 @pytest.mark.parametrize("contest", contests(), ids=str)

@@ -31,8 +31,13 @@ def ask(model, tokenizer, question):
     ids = tokenizer.encode_chat([{"role": "user", "content": question}])
     decoder = StreamDecoder(tokenizer)
     print(f"  {question}  ", end="", flush=True)
-    new_ids = generate(model, ids, max_new_tokens=32, stop_ids=(model.config.eos_token_id,),
-                       callback=lambda token: print(decoder.push(token), end="", flush=True))
+    new_ids = generate(
+        model,
+        ids,
+        max_new_tokens=32,
+        stop_ids=(model.config.eos_token_id,),
+        callback=lambda token: print(decoder.push(token), end="", flush=True),
+    )
     print(decoder.finish())
     return ids + new_ids, len(new_ids)
 
@@ -52,8 +57,10 @@ def group_loads(model, conversations):
 def main():
     model, tokenizer = load_model(PRO_MOE), Tokenizer(PRO_MOE)
     config = model.config
-    print(f"Pangu Pro MoE, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {config.num_experts} "
-          f"experts in {config.num_groups} groups; ops run through: {current()}\n")
+    print(
+        f"Pangu Pro MoE, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {config.num_experts} "
+        f"experts in {config.num_groups} groups; ops run through: {current()}\n"
+    )
     start = time.perf_counter()
     conversations, made = zip(*(ask(model, tokenizer, question) for question in QUESTIONS), strict=True)
     seconds = time.perf_counter() - start

@@ -41,14 +41,20 @@ def generate(
     need(0 < top_p <= 1, "top_p must be above 0 and at most 1", top_p)
     prompt = torch.as_tensor(ids)
     need(prompt.numel() > 0, "the prompt must have at least one id", "none")
-    need(not prompt.is_floating_point() and (prompt.dim() == 1 or (prompt.dim() == 2 and len(prompt) == 1)),
-         "the prompt must be integers of shape [S] or [1, S]", f"{prompt.dtype} {list(prompt.shape)}")
+    need(
+        not prompt.is_floating_point() and (prompt.dim() == 1 or (prompt.dim() == 2 and len(prompt) == 1)),
+        "the prompt must be integers of shape [S] or [1, S]",
+        f"{prompt.dtype} {list(prompt.shape)}",
+    )
     prompt = prompt.reshape(1, -1).long()
     outside = prompt[(prompt < 0) | (prompt >= config.vocab_size)]
     need(len(outside) == 0, f"ids must be 0 to {config.vocab_size - 1}", outside[0].item() if len(outside) else "")
     room = config.max_position_embeddings - prompt.shape[1]
-    need(room >= 1, f"the prompt must be shorter than the context of {config.max_position_embeddings} tokens",
-         prompt.shape[1])
+    need(
+        room >= 1,
+        f"the prompt must be shorter than the context of {config.max_position_embeddings} tokens",
+        prompt.shape[1],
+    )
 
     max_new_tokens = min(max_new_tokens, room)
     generator = torch.Generator()

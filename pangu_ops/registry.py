@@ -84,8 +84,12 @@ def check_device(op, **tensors):
     """All of ``tensors`` lie on one device."""
     (first_name, first), *rest = tensors.items()
     for name, tensor in rest:
-        check(tensor.device.type == first.device.type, op, f"{name} must be on the device of {first_name}",
-              tensor.device.type)
+        check(
+            tensor.device.type == first.device.type,
+            op,
+            f"{name} must be on the device of {first_name}",
+            tensor.device.type,
+        )
 
 
 def check_int32(op, **tensors):

@@ -13,8 +13,15 @@ from pangu_ops.checkpoints.train import IGNORED, batch_of, orthogonal
 from pangu_ops.models.loader import stored_tensors
 from pangu_ops.models.tokenizer import Tokenizer, chat_text
 
-FILES = {"README.md", "config.json", "generation_config.json", "model.safetensors", "special_tokens_map.json",
-         "tokenizer.model", "tokenizer_config.json"}
+FILES = {
+    "README.md",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "special_tokens_map.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +61,8 @@ def test_the_configs_agree_with_the_tokenizer(shipped):
     assert config["vocab_size"] == len(shipped.pieces)
     added = json.loads((PRO_MOE / "tokenizer_config.json").read_text())["added_tokens_decoder"]
     assert {int(id): token["content"] for id, token in added.items()} == {
-        id: shipped.pieces.id_to_piece(id) for id in range(len(tokenizer.CONTROL) + 3)}
+        id: shipped.pieces.id_to_piece(id) for id in range(len(tokenizer.CONTROL) + 3)
+    }
 
 
 def test_control_tokens_and_the_chat_format(shipped):
@@ -77,7 +85,8 @@ def test_the_tokenizer_can_be_made_again(shipped, tmp_path):
     tokenizer.train(tmp_path)
     again = Tokenizer(tmp_path).pieces  # not the bytes: another SentencePiece may write other settings beside them
     assert [again.id_to_piece(id) for id in range(len(again))] == [
-        shipped.pieces.id_to_piece(id) for id in range(len(shipped.pieces))]
+        shipped.pieces.id_to_piece(id) for id in range(len(shipped.pieces))
+    ]
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         assert (tmp_path / name).read_text() == (PRO_MOE / name).read_text()
 
@@ -109,8 +118,17 @@ def test_the_update_of_muon_is_nearly_orthogonal(shape):
 def test_the_demo_runs(capsys):
     demo.main()
     shown = capsys.readouterr().out
-    answers = ["85", "532", "17, 38, 52", "29", "Monday, March 18", "02:50", "cold and late",
-               "four hundred and twenty-seven", "3月18日星期一"]
+    answers = [
+        "85",
+        "532",
+        "17, 38, 52",
+        "29",
+        "Monday, March 18",
+        "02:50",
+        "cold and late",
+        "four hundred and twenty-seven",
+        "3月18日星期一",
+    ]
     lines = [line for line in shown.splitlines() if line.startswith("  ")]
     assert len(lines) == len(demo.QUESTIONS)
     right = sum(line == f"  {q}  {a}" for line, q, a in zip(lines, demo.QUESTIONS, answers, strict=True))

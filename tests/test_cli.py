@@ -25,15 +25,29 @@ def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("checkpoint")
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["what is one and one ?", "系统：用户：助手："] * 20),
-        model_prefix=str(path / "tokenizer"), model_type="bpe", vocab_size=300, hard_vocab_limit=False,
-        byte_fallback=True, user_defined_symbols=CONTROL, minloglevel=2, num_threads=1,
+        model_prefix=str(path / "tokenizer"),
+        model_type="bpe",
+        vocab_size=300,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        user_defined_symbols=CONTROL,
+        minloglevel=2,
+        num_threads=1,
     )
     tokenizer = Tokenizer(path)
     torch.manual_seed(1)
     config = ProMoEConfig(
-        vocab_size=len(tokenizer.pieces), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8,
-        shared_expert_intermediate_size=8, max_position_embeddings=128, initializer_range=0.5,
+        vocab_size=len(tokenizer.pieces),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=8,
+        shared_expert_intermediate_size=8,
+        max_position_embeddings=128,
+        initializer_range=0.5,
         eos_token_id=tokenizer.control_ids["[unused10]"],
     )
     save_pretrained(ProMoEForCausalLM(config), path)
@@ -67,8 +81,19 @@ def test_generate_prints_the_answer_and_its_speed(trained, capsys):
 
 
 def test_generate_raw_with_every_option(trained, capsys):
-    arguments = ["--raw", "--max-new-tokens", "7", "--temperature", "1.5", "--top-k", "20", "--top-p", "0.9",
-                 "--seed", "5"]
+    arguments = [
+        "--raw",
+        "--max-new-tokens",
+        "7",
+        "--temperature",
+        "1.5",
+        "--top-k",
+        "20",
+        "--top-p",
+        "0.9",
+        "--seed",
+        "5",
+    ]
     assert main(["generate", "--model", str(trained), "--prompt", "one and", *arguments]) == 0
     options = dict(max_new_tokens=7, temperature=1.5, top_k=20, top_p=0.9, seed=5)
     assert capsys.readouterr().out == expected(trained, Tokenizer(trained).encode("one and"), **options) + "\n"
@@ -144,35 +169,49 @@ REFUSALS = {
     "not a directory": (lambda path: None, ["--model", __file__], "Not a directory"),
     "no config": (lambda path: (path / "config.json").unlink(), [], "config.json: must be in"),
     "V2": (
-        lambda path: edit_config(path, architectures=["PanguProMoEV2ForCausalLM"]), [],
-        "came ['PanguProMoEV2ForCausalLM']"
+        lambda path: edit_config(path, architectures=["PanguProMoEV2ForCausalLM"]),
+        [],
+        "came ['PanguProMoEV2ForCausalLM']",
     ),
     "Ultra": (
-        lambda path: edit_config(path, architectures=["PanguUltraMoEForCausalLM"]), [],
-        "['PanguProMoEForCausalLM'], the"
+        lambda path: edit_config(path, architectures=["PanguUltraMoEForCausalLM"]),
+        [],
+        "['PanguProMoEForCausalLM'], the",
     ),
     "activation": (lambda path: edit_config(path, hidden_act="relu"), [], "hidden_act must be 'silu', came 'relu'"),
     "rope": (lambda path: edit_config(path, rope_scaling={"factor": 4}), [], "rope_scaling must be absent"),
     "no weights": (lambda path: (path / "model.safetensors").unlink(), [], "which has neither"),
     "no shard": (
         lambda path: (path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "lost.safetensors"}}'),
-        [], "lost.safetensors: must be in",
+        [],
+        "lost.safetensors: must be in",
     ),
     "cut": (lambda path: cut(path / "model.safetensors"), [], "bytes its header promises"),
     "missing": (lambda path: edit_weights(path, lambda t: t.pop(NORM)), [], f"{NORM}: must be stored with shape [16]"),
     "unexpected": (
-        lambda path: edit_weights(path, lambda t: t.update(extra=torch.ones(2))), [], "extra: must be a tensor of"
+        lambda path: edit_weights(path, lambda t: t.update(extra=torch.ones(2))),
+        [],
+        "extra: must be a tensor of",
     ),
     "shape": (
-        lambda path: edit_weights(path, lambda t: t.update({NORM: torch.ones(17)})), [],
+        lambda path: edit_weights(path, lambda t: t.update({NORM: torch.ones(17)})),
+        [],
         f"{NORM}: must have shape [16], came [17]",
     ),
     "no tokenizer": (lambda path: (path / "tokenizer.model").unlink(), [], "tokenizer.model: must be in"),
     "bad tokenizer": (lambda path: cut(path / "tokenizer.model"), [], "tokenizer.model: must be a SentencePiece model"),
     "ids": (
-        lambda path: (edit_config(path, vocab_size=30), edit_weights(path, lambda t: t.update(
-            {name: t[name][:30].clone() for name in ("model.embed_tokens.weight", "lm_head.weight")}))),
-        [], "generate: ids must be 0 to 29, came",
+        lambda path: (
+            edit_config(path, vocab_size=30),
+            edit_weights(
+                path,
+                lambda t: t.update(
+                    {name: t[name][:30].clone() for name in ("model.embed_tokens.weight", "lm_head.weight")}
+                ),
+            ),
+        ),
+        [],
+        "generate: ids must be 0 to 29, came",
     ),
     "long": (lambda path: None, ["--prompt", "one " * 200], "must be shorter than the context of 128 tokens, came"),
     "option": (lambda path: None, ["--top-p", "7"], "top_p must be above 0 and at most 1, came 7.0"),
@@ -213,8 +252,15 @@ def test_an_interrupt_ends_it_quietly(trained, monkeypatch, capsys):
 
 def test_an_encoding_without_the_characters_prints_something_else(trained):
     options = ["--max-new-tokens", "20", "--temperature", "5", "--seed", "0"]
-    process = run("generate", "--model", trained, "--prompt", "one\udcff", *options,
-                  env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    process = run(
+        "generate",
+        "--model",
+        trained,
+        "--prompt",
+        "one\udcff",
+        *options,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
     out, err = process.communicate()
     assert process.returncode == 0 and "Traceback" not in err and "?" in out
 

@@ -64,9 +64,20 @@ def test_a_seed_repeats_and_another_one_differs(model):
 def test_tokens_are_drawn_from_the_distribution():
     """300 draws out of the three likeliest: every frequency within five standard deviations."""
     torch.manual_seed(0)
-    model = ProMoEForCausalLM(ProMoEConfig(
-        vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, num_experts=2,
-        num_experts_per_tok=1, moe_intermediate_size=4, shared_expert_intermediate_size=4, initializer_range=0.5))
+    model = ProMoEForCausalLM(
+        ProMoEConfig(
+            vocab_size=20,
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            num_experts=2,
+            num_experts_per_tok=1,
+            moe_intermediate_size=4,
+            shared_expert_intermediate_size=4,
+            initializer_range=0.5,
+        )
+    )
     draws = [
         pangu_ops.generate(model, [7], max_new_tokens=1, temperature=1.5, top_k=3, seed=seed)[0] for seed in range(300)
     ]

@@ -24,9 +24,19 @@ SIZES = {"F32": 4, "BF16": 2}
 
 def small(**changes):
     torch.manual_seed(0)
-    sizes = dict(vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-                 num_experts=8, num_experts_per_tok=4, moe_intermediate_size=6, shared_expert_intermediate_size=10,
-                 max_position_embeddings=32, initializer_range=0.2)
+    sizes = dict(
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_experts=8,
+        num_experts_per_tok=4,
+        moe_intermediate_size=6,
+        shared_expert_intermediate_size=10,
+        max_position_embeddings=32,
+        initializer_range=0.2,
+    )
     model = ProMoEForCausalLM(ProMoEConfig(**sizes | changes))
     with torch.no_grad():
         for layer in model.layers:
@@ -190,7 +200,8 @@ REFUSALS = {
     ),
     "head size": (lambda path: edit_config(path, head_dim=8), "head_dim must be .* = 4, came 8"),
     "text for a size": (
-        lambda path: edit_config(path, hidden_size="16"), "hidden_size must be an integer of at least 1, came '16'"
+        lambda path: edit_config(path, hidden_size="16"),
+        "hidden_size must be an integer of at least 1, came '16'",
     ),
     "no heads": (lambda path: edit_config(path, num_attention_heads=0), "num_attention_heads must be .*, came 0"),
     "uneven groups": (lambda path: edit_config(path, num_groups=3), "groups must divide num_experts, came '3 for 8'"),
@@ -201,21 +212,26 @@ REFUSALS = {
         "weights: model.safetensors or model.safetensors.index.json must be in .*, which has neither",
     ),
     "missing shard": (
-        lambda path: first_shard(path).unlink(), "model-00001-of-.*: must be in .*, which has no such file"
+        lambda path: first_shard(path).unlink(),
+        "model-00001-of-.*: must be in .*, which has no such file",
     ),
     "cut shard": (
-        lambda path: cut(first_shard(path)), r"model-00001-of-.*: must have the \d+ bytes its header promises, came"
+        lambda path: cut(first_shard(path)),
+        r"model-00001-of-.*: must have the \d+ bytes its header promises, came",
     ),
     "cut header": (
-        lambda path: first_shard(path).write_bytes(b"\xff\0\0\0\0\0\0\0{"), "model-00001-of-.*: must be a whole"
+        lambda path: first_shard(path).write_bytes(b"\xff\0\0\0\0\0\0\0{"),
+        "model-00001-of-.*: must be a whole",
     ),
     "empty shard": (lambda path: first_shard(path).write_bytes(b""), "model-00001-of-.*: must be a whole"),
     "broken header": (lambda path: set_header(first_shard(path), '{"a": 3}'), "came one with a broken header"),
     "header too deep": (lambda path: set_header(first_shard(path), "[" * 100_000), "came one with a broken header"),
     "header no JSON": (lambda path: set_header(first_shard(path), "{{{{"), "came one with a broken header"),
     "header of other size": (
-        lambda path: set_header(first_shard(path), json.dumps(
-            {"model.embed_tokens.weight": {"dtype": "F32", "shape": [40, 16], "data_offsets": [0, 0]}})),
+        lambda path: set_header(
+            first_shard(path),
+            json.dumps({"model.embed_tokens.weight": {"dtype": "F32", "shape": [40, 16], "data_offsets": [0, 0]}}),
+        ),
         r"model.embed_tokens.weight: must fill its \[40, 16\] of F32, came 0 bytes",
     ),
     "index no map": (lambda path: (path / INDEX).write_text("{}"), "weight_map must map tensor names to file names"),
@@ -224,8 +240,10 @@ REFUSALS = {
         r"model.layers.1.mlp.experts.3.up_proj.weight: must be stored with shape \[6, 16\], came nothing",
     ),
     "unexpected tensor": (
-        lambda path: save_file({"model.layers.0.mlp.extra": torch.ones(1)}, path / "extra.safetensors")
-        or edit_index(path, lambda files: files.update({"model.layers.0.mlp.extra": "extra.safetensors"})),
+        lambda path: (
+            save_file({"model.layers.0.mlp.extra": torch.ones(1)}, path / "extra.safetensors")
+            or edit_index(path, lambda files: files.update({"model.layers.0.mlp.extra": "extra.safetensors"}))
+        ),
         "model.layers.0.mlp.extra: must be a tensor of Pangu Pro MoE, came in extra.safetensors",
     ),
     "wrong shape": (
@@ -233,8 +251,10 @@ REFUSALS = {
         r"model.embed_tokens.weight: must have shape \[41, 16\], came \[40, 16\]",
     ),
     "wrong dtype": (
-        lambda path: save_file({"model.norm.weight": torch.ones(16, dtype=torch.int8)}, path / "int8.safetensors")
-        or edit_index(path, lambda files: files.update({"model.norm.weight": "int8.safetensors"})),
+        lambda path: (
+            save_file({"model.norm.weight": torch.ones(16, dtype=torch.int8)}, path / "int8.safetensors")
+            or edit_index(path, lambda files: files.update({"model.norm.weight": "int8.safetensors"}))
+        ),
         "model.norm.weight: must be stored as F32, BF16, F16, came I8",
     ),
 }
@@ -293,11 +313,25 @@ def official_shapes(vocab, hidden, layers, kv, experts, inner, shared):
 
 def published(path, **changes):
     config = dict(
-        architectures=["PanguProMoEForCausalLM"], model_type="PanguProMoE", vocab_size=153376, hidden_size=5120,
-        num_hidden_layers=48, num_attention_heads=40, num_key_value_heads=8, num_experts=64, num_experts_per_tok=8,
-        moe_intermediate_size=1344, shared_expert_intermediate_size=5376, hidden_act="silu", rms_norm_eps=1e-5,
-        rope_theta=16000000.0, rope_scaling=None, max_position_embeddings=131072, tie_word_embeddings=False,
-        torch_dtype="bfloat16", attention_dropout=0.0,
+        architectures=["PanguProMoEForCausalLM"],
+        model_type="PanguProMoE",
+        vocab_size=153376,
+        hidden_size=5120,
+        num_hidden_layers=48,
+        num_attention_heads=40,
+        num_key_value_heads=8,
+        num_experts=64,
+        num_experts_per_tok=8,
+        moe_intermediate_size=1344,
+        shared_expert_intermediate_size=5376,
+        hidden_act="silu",
+        rms_norm_eps=1e-5,
+        rope_theta=16000000.0,
+        rope_scaling=None,
+        max_position_embeddings=131072,
+        tie_word_embeddings=False,
+        torch_dtype="bfloat16",
+        attention_dropout=0.0,
     )
     (path / "config.json").write_text(json.dumps(config | changes))
 
@@ -336,8 +370,15 @@ print(sum(parameter.nbytes for parameter in model.parameters()), peak() - before
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
 def test_loading_takes_little_more_memory_than_the_model(tmp_path):
     """Two files of half the model: to keep one of them mapped would already be too much."""
-    sizes = dict(hidden_size=512, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
-                 moe_intermediate_size=384, shared_expert_intermediate_size=512, vocab_size=2000)
+    sizes = dict(
+        hidden_size=512,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        moe_intermediate_size=384,
+        shared_expert_intermediate_size=512,
+        vocab_size=2000,
+    )
     published(tmp_path, **sizes)
     write_sparse(tmp_path, official_shapes(2000, 512, 3, 256, 64, 384, 512), num_files=2)
     done = subprocess.run([sys.executable, "-c", LOAD_AND_MEASURE, str(tmp_path)], capture_output=True, text=True)
@@ -352,5 +393,3 @@ def test_importing_the_package_stays_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pangu_ops.models.loader" in done.stdout
     assert not any(f"'{name}'" in done.stdout for name in ("safetensors", "sentencepiece", "tqdm", "argparse"))
-
-

@@ -14,8 +14,17 @@ from pangu_ops.models import KVCache, ModelError, ProMoEConfig, ProMoEForCausalL
 
 TINY = Path(__file__).parent / "data" / "pro-moe-tiny"
 GOLDEN = load_file(TINY / "golden.safetensors")
-SMALL = dict(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-             num_experts=12, moe_intermediate_size=6, shared_expert_intermediate_size=10, max_position_embeddings=32)
+SMALL = dict(
+    vocab_size=50,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    num_experts=12,
+    moe_intermediate_size=6,
+    shared_expert_intermediate_size=10,
+    max_position_embeddings=32,
+)
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +101,13 @@ def test_the_experts_follow_the_formula():
     with torch.no_grad():
         moge.router_scale.uniform_(0.5, 2)
         x = torch.randn(5, 16)
-        swiglu = lambda x, gate_up, down: down @ (torch.nn.functional.silu(gate_up @ x).chunk(2)[0]  # noqa: E731
-                                                  * (gate_up @ x).chunk(2)[1])
+        swiglu = lambda x, gate_up, down: (
+            down
+            @ (
+                torch.nn.functional.silu(gate_up @ x).chunk(2)[0]  # noqa: E731
+                * (gate_up @ x).chunk(2)[1]
+            )
+        )
         for token, y in zip(x, moge(x, None), strict=True):
             scores = (moge.gate.weight @ token).softmax(-1)
             expected = swiglu(token, moge.shared_gate_up.weight, moge.shared_down.weight)

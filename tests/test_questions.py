@@ -47,10 +47,15 @@ def test_every_wording_of_a_problem_is_on_the_same_side():
         assert side.setdefault(tuple(sorted(numbers(question.text))), held_out) == held_out
 
 
-@pytest.mark.parametrize("kind, operation", [
-    ("add", lambda a, b: a + b), ("subtract", lambda a, b: abs(a - b)), ("double", lambda a: a + a),
-    ("halve", lambda a: a / 2),
-])
+@pytest.mark.parametrize(
+    "kind, operation",
+    [
+        ("add", lambda a, b: a + b),
+        ("subtract", lambda a, b: abs(a - b)),
+        ("double", lambda a: a + a),
+        ("halve", lambda a: a / 2),
+    ],
+)
 def test_arithmetic(kind, operation):
     for question in questions_of(kind):
         assert int(question.answer) == operation(*numbers(question.text)) >= 0, question
@@ -76,7 +81,13 @@ def test_parity():
 
 def test_number_words():
     assert [in_words(n) for n in (7, 13, 40, 85, 100, 612)] == [
-        "seven", "thirteen", "forty", "eighty-five", "one hundred", "six hundred and twelve"]
+        "seven",
+        "thirteen",
+        "forty",
+        "eighty-five",
+        "one hundred",
+        "six hundred and twelve",
+    ]
     assert len({in_words(n) for n in range(1000)}) == 1000
     for question in questions_of("words"):
         assert question.answer == in_words(numbers(question.text)[0])

@@ -17,8 +17,14 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["what is one and one ?", "系统：用户：助手：", "two words"] * 20),
-        model_prefix=str(folder / "tokenizer"), model_type="bpe", vocab_size=300, hard_vocab_limit=False,
-        byte_fallback=True, user_defined_symbols=[*CONTROL, "<tag>", "<tag>>"], minloglevel=2, num_threads=1,
+        model_prefix=str(folder / "tokenizer"),
+        model_type="bpe",
+        vocab_size=300,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        user_defined_symbols=[*CONTROL, "<tag>", "<tag>>"],
+        minloglevel=2,
+        num_threads=1,
     )
     return folder
 

@@ -12,18 +12,88 @@ from typing import NamedTuple
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 CHINESE_DAYS = ("星期一", "星期二", "星期三", "星期四", "星期五", "星期六", "星期日")
-MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-          "November", "December")
-ONES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-        "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+ONES = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+)
 TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-OPPOSITES = (("hot", "cold"), ("big", "small"), ("tall", "short"), ("fast", "slow"), ("old", "new"), ("wet", "dry"),
-             ("light", "dark"), ("hard", "soft"), ("open", "closed"), ("full", "empty"), ("high", "low"),
-             ("early", "late"), ("near", "far"), ("rich", "poor"), ("strong", "weak"), ("happy", "sad"),
-             ("clean", "dirty"), ("left", "right"), ("true", "false"), ("loud", "quiet"))
+OPPOSITES = (
+    ("hot", "cold"),
+    ("big", "small"),
+    ("tall", "short"),
+    ("fast", "slow"),
+    ("old", "new"),
+    ("wet", "dry"),
+    ("light", "dark"),
+    ("hard", "soft"),
+    ("open", "closed"),
+    ("full", "empty"),
+    ("high", "low"),
+    ("early", "late"),
+    ("near", "far"),
+    ("rich", "poor"),
+    ("strong", "weak"),
+    ("happy", "sad"),
+    ("clean", "dirty"),
+    ("left", "right"),
+    ("true", "false"),
+    ("loud", "quiet"),
+)
 OPPOSITE = dict(OPPOSITES) | {second: first for first, second in OPPOSITES}
-NOUNS = ("apple", "bird", "boat", "book", "cat", "chair", "cloud", "dog", "fish", "house", "moon", "river", "road",
-         "star", "stone", "sun", "table", "tree", "water", "wind")
+NOUNS = (
+    "apple",
+    "bird",
+    "boat",
+    "book",
+    "cat",
+    "chair",
+    "cloud",
+    "dog",
+    "fish",
+    "house",
+    "moon",
+    "river",
+    "road",
+    "star",
+    "stone",
+    "sun",
+    "table",
+    "tree",
+    "water",
+    "wind",
+)
 HELD_OUT_SHARE = 10  # one problem in ten
 
 
@@ -66,8 +136,9 @@ def compare(rng):
     a, b = rng.sample(range(1, 1000), 2)
     if rng.random() < 0.5:  # numbers that share their first digits are rare otherwise
         b = a // 10 * 10 + (a + rng.randint(1, 9)) % 10
-    text, pick = rng.choice((("Which is larger, {} or {}?", max), ("Which is smaller, {} or {}?", min),
-                             ("{}和{}哪个大？", max)))
+    text, pick = rng.choice(
+        (("Which is larger, {} or {}?", max), ("Which is smaller, {} or {}?", min), ("{}和{}哪个大？", max))
+    )
     return (min(a, b), max(a, b)), text.format(a, b), pick(a, b)
 
 
@@ -190,8 +261,27 @@ def in_month(day):
 
 KINDS = {
     kind.__name__: kind
-    for kind in (add, subtract, double, halve, compare, extreme, sort, parity, words, figures, month_length, month,
-                 month_order, calendar, clock, units, count, opposites, backwards)
+    for kind in (
+        add,
+        subtract,
+        double,
+        halve,
+        compare,
+        extreme,
+        sort,
+        parity,
+        words,
+        figures,
+        month_length,
+        month,
+        month_order,
+        calendar,
+        clock,
+        units,
+        count,
+        opposites,
+        backwards,
+    )
 }
 
 

@@ -56,7 +56,11 @@ def train(folder):
     special = {"bos_token": "<s>", "eos_token": "[unused10]", "pad_token": "<unk>", "unk_token": "<unk>"}
     added = {
         str(pieces.piece_to_id(piece)): {
-            "content": piece, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False,
+            "content": piece,
+            "lstrip": False,
+            "normalized": False,
+            "rstrip": False,
+            "single_word": False,
             "special": True,
         }
         for piece in ("<unk>", "<s>", "</s>", *CONTROL)

@@ -124,8 +124,11 @@ def orthogonal(matrix):
 
 def optimizers_of(model, lr):
     """Muon for the matrices that every token meets, AdamW for all else."""
-    matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and name.startswith("layers.")
-                and not name.endswith(("router_scale", "gate.weight"))]
+    matrices = [
+        p
+        for name, p in model.named_parameters()
+        if p.dim() == 2 and name.startswith("layers.") and not name.endswith(("router_scale", "gate.weight"))
+    ]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
     return Muon(matrices, lr), torch.optim.AdamW(others, lr=ADAM * lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
@@ -159,8 +162,13 @@ def new_model(pieces):
 
 
 def save_state(path, step, model, optimizers, rng, shares):
-    state = dict(step=step, model=model.state_dict(), optimizers=[optimizer.state_dict() for optimizer in optimizers],
-                 rng=rng.getstate(), shares=shares)
+    state = dict(
+        step=step,
+        model=model.state_dict(),
+        optimizers=[optimizer.state_dict() for optimizer in optimizers],
+        rng=rng.getstate(),
+        shares=shares,
+    )
     torch.save(state, f"{path}.tmp")
     os.replace(f"{path}.tmp", path)
 

@@ -44,14 +44,22 @@ class ProMoEConfig:
         heads, groups, experts = self.num_attention_heads, self.num_groups, self.num_experts
         need(self.num_hidden_layers <= 1024, "num_hidden_layers must be at most 1024", self.num_hidden_layers)
         need(experts <= 1024, "num_experts must be at most 1024", experts)
-        need(self.hidden_size % (2 * heads) == 0, "hidden_size must be a multiple of 2 * num_attention_heads",
-             f"{self.hidden_size} and {heads} heads")
-        need(heads % self.num_key_value_heads == 0, "num_key_value_heads must divide num_attention_heads",
-             f"{self.num_key_value_heads} for {heads}")
+        need(
+            self.hidden_size % (2 * heads) == 0,
+            "hidden_size must be a multiple of 2 * num_attention_heads",
+            f"{self.hidden_size} and {heads} heads",
+        )
+        need(
+            heads % self.num_key_value_heads == 0,
+            "num_key_value_heads must divide num_attention_heads",
+            f"{self.num_key_value_heads} for {heads}",
+        )
         need(experts % groups == 0, "the number of groups must divide num_experts", f"{groups} for {experts}")
-        need(self.num_experts_per_tok % groups == 0 and self.num_experts_per_tok <= experts,
-             "num_experts_per_tok must be a multiple of the number of groups and at most num_experts",
-             f"{self.num_experts_per_tok} with {groups} groups of {experts} experts")
+        need(
+            self.num_experts_per_tok % groups == 0 and self.num_experts_per_tok <= experts,
+            "num_experts_per_tok must be a multiple of the number of groups and at most num_experts",
+            f"{self.num_experts_per_tok} with {groups} groups of {experts} experts",
+        )
 
     def _check_value(self, name, kind, value):
         if kind is bool:
@@ -115,13 +123,19 @@ def read_json(path):
 def read_config(path):
     """The :class:`ProMoEConfig` of the checkpoint directory ``path``."""
     data = read_json(Path(path) / "config.json")
-    need(data.get("architectures") == ["PanguProMoEForCausalLM"],
-         "architectures must be ['PanguProMoEForCausalLM'], the one that is supported", data.get("architectures"))
+    need(
+        data.get("architectures") == ["PanguProMoEForCausalLM"],
+        "architectures must be ['PanguProMoEForCausalLM'], the one that is supported",
+        data.get("architectures"),
+    )
     need(data.get("hidden_act", "silu") == "silu", "hidden_act must be 'silu'", data.get("hidden_act"))
     for name in UNSUPPORTED:
         need(not data.get(name), f"{name} must be absent or empty", data.get(name))
     known = {field.name for field in dataclasses.fields(ProMoEConfig)}
     config = ProMoEConfig(**{name: value for name, value in data.items() if name in known})
-    need(data.get("head_dim") in (None, config.head_dim),
-         f"head_dim must be hidden_size / num_attention_heads = {config.head_dim}", data.get("head_dim"))
+    need(
+        data.get("head_dim") in (None, config.head_dim),
+        f"head_dim must be hidden_size / num_attention_heads = {config.head_dim}",
+        data.get("head_dim"),
+    )
     return config

@@ -38,9 +38,7 @@ def checkpoint_layout(config):
         layout[f"{mlp}.router_scale"] = Slot(f"{moge}.router_scale", ..., (1, experts))
         for half, name in enumerate(("gate_proj", "up_proj")):
             part = slice(half * shared, (half + 1) * shared)
-            layout[f"{mlp}.shared_expert.{name}.weight"] = Slot(
-                f"{moge}.shared_gate_up.weight", part, (shared, hidden)
-            )
+            layout[f"{mlp}.shared_expert.{name}.weight"] = Slot(f"{moge}.shared_gate_up.weight", part, (shared, hidden))
             part = slice(half * inner, (half + 1) * inner)
             for expert in range(experts):
                 layout[f"{mlp}.experts.{expert}.{name}.weight"] = Slot(

@@ -84,9 +84,7 @@ def stored_tensors(path):
     else:
         raise ModelError(f"weights: {SINGLE} or {INDEX} must be in {path}, which has neither")
     headers = {file: read_header(path / file) for file in dict.fromkeys(files.values())}
-    return {
-        name: Stored(path / file, *headers[file][name]) for name, file in files.items() if name in headers[file]
-    }
+    return {name: Stored(path / file, *headers[file][name]) for name, file in files.items() if name in headers[file]}
 
 
 def read_header(path):
@@ -152,9 +150,11 @@ def save_pretrained(model, path, dtype=None, max_shard_bytes=None):
             filled = 0
         shards[-1].append(name)
         filled += sizes[name]
-    names = [SINGLE] if max_shard_bytes is None else [
-        f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)
-    ]
+    names = (
+        [SINGLE]
+        if max_shard_bytes is None
+        else [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
+    )
     for file, shard in zip(names, shards, strict=True):
         slots = {name: layout[name] for name in shard}
         tensors = {

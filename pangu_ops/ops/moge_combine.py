@@ -114,6 +114,4 @@ register(
     example=example,
     cases=(*ROUTING_CASES, dict(T=12, H=20, E=8, G=2, k=1, addend=False)),
 )
-register(
-    "moge_combine_backward", backward_outputs, backward_reference, example=backward_example, cases=ROUTING_CASES
-)
+register("moge_combine_backward", backward_outputs, backward_reference, example=backward_example, cases=ROUTING_CASES)

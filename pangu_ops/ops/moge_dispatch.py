@@ -38,14 +38,26 @@ def moge_dispatch(x, expert_ids, num_experts, num_groups):
 def check_routing(op, x, expert_ids, num_experts, num_groups):
     """What moge_dispatch and moge_ffn ask of their routing."""
     check(x.dim() == 2, op, "x must be [T, H]", x)
-    check(expert_ids.dim() == 2 and expert_ids.shape[0] == x.shape[0], op,
-          "expert_ids must be [T, K] with the T of x", expert_ids)
+    check(
+        expert_ids.dim() == 2 and expert_ids.shape[0] == x.shape[0],
+        op,
+        "expert_ids must be [T, K] with the T of x",
+        expert_ids,
+    )
     check_int32(op, expert_ids=expert_ids)
     check_device(op, x=x, expert_ids=expert_ids)
-    check(num_groups >= 1 and num_experts >= 1 and num_experts % num_groups == 0, op,
-          "num_groups must divide num_experts", f"{num_groups} for {num_experts} experts")
-    check(expert_ids.shape[1] >= 1 and expert_ids.shape[1] % num_groups == 0, op,
-          "num_groups must divide the slots of a token", f"{num_groups} for {expert_ids.shape[1]} slots")
+    check(
+        num_groups >= 1 and num_experts >= 1 and num_experts % num_groups == 0,
+        op,
+        "num_groups must divide num_experts",
+        f"{num_groups} for {num_experts} experts",
+    )
+    check(
+        expert_ids.shape[1] >= 1 and expert_ids.shape[1] % num_groups == 0,
+        op,
+        "num_groups must divide the slots of a token",
+        f"{num_groups} for {expert_ids.shape[1]} slots",
+    )
     check(expert_ids.numel() < 2**31, op, "T*K must be below 2^31", expert_ids.numel())
 
 

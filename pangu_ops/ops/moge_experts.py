@@ -32,11 +32,19 @@ def moge_experts(rows, expert_offsets, gate_up, down):
 
 def check_weights(op, x, gate_up, down, name="x"):
     """What moge_experts and moge_ffn ask of the experts' weights."""
-    check(gate_up.dim() == 3 and gate_up.shape[1] % 2 == 0 and gate_up.shape[2] == x.shape[1], op,
-          f"gate_up must be [E, 2*I, H] with the H of {name}", gate_up)
+    check(
+        gate_up.dim() == 3 and gate_up.shape[1] % 2 == 0 and gate_up.shape[2] == x.shape[1],
+        op,
+        f"gate_up must be [E, 2*I, H] with the H of {name}",
+        gate_up,
+    )
     num_experts, intermediate = gate_up.shape[0], gate_up.shape[1] // 2
-    check(down.dim() == 3 and down.shape == (num_experts, x.shape[1], intermediate), op,
-          f"down must be [E, H, I] = {[num_experts, x.shape[1], intermediate]}", down)
+    check(
+        down.dim() == 3 and down.shape == (num_experts, x.shape[1], intermediate),
+        op,
+        f"down must be [E, H, I] = {[num_experts, x.shape[1], intermediate]}",
+        down,
+    )
     check_float(op, **{name: x}, gate_up=gate_up, down=down)
 
 
@@ -52,8 +60,12 @@ def outputs(rows, expert_offsets, gate_up, down):
 
 def ranges(rows, expert_offsets):
     offsets = expert_offsets.tolist()
-    check(offsets[0] == 0 and offsets[-1] == rows.shape[0] and offsets == sorted(offsets), OP,
-          f"expert_offsets must rise from 0 to the number of rows, {rows.shape[0]}", "other values")
+    check(
+        offsets[0] == 0 and offsets[-1] == rows.shape[0] and offsets == sorted(offsets),
+        OP,
+        f"expert_offsets must rise from 0 to the number of rows, {rows.shape[0]}",
+        "other values",
+    )
     bounds = enumerate(zip(offsets, offsets[1:]))
     return [(expert, slice(begin, end)) for expert, (begin, end) in bounds if begin < end]
 
@@ -135,6 +147,4 @@ register(
     example=example,
     cases=EXPERT_CASES,
 )
-register(
-    "moge_experts_backward", backward_outputs, backward_reference, example=backward_example, cases=ROUTING_CASES
-)
+register("moge_experts_backward", backward_outputs, backward_reference, example=backward_example, cases=ROUTING_CASES)

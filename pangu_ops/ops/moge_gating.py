@@ -179,8 +179,16 @@ def example(T, E, G, k, dtype=torch.float32, bias=False, scale=False, seed=0, **
     correction_bias = torch.randn(E, generator=generator) * 0.1 if bias else None
     expert_scale = torch.rand(E, generator=generator) + 0.5 if scale else None
     options = {"score_function": "softmax", "renormalize": False, "scaling_factor": 1.0} | options
-    return (logits, G, k, options["score_function"], correction_bias, expert_scale, options["renormalize"],
-            options["scaling_factor"])
+    return (
+        logits,
+        G,
+        k,
+        options["score_function"],
+        correction_bias,
+        expert_scale,
+        options["renormalize"],
+        options["scaling_factor"],
+    )
 
 
 register(

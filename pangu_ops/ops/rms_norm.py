@@ -72,6 +72,4 @@ NORM_CASES = (
     dict(T=2, H=5120),  # the released model
 )
 
-register(
-    OP, outputs, reference, setup_context=setup_context, backward=backward, example=example, cases=NORM_CASES
-)
+register(OP, outputs, reference, setup_context=setup_context, backward=backward, example=example, cases=NORM_CASES)

@@ -29,12 +29,20 @@ def rotary(q, k, cos, sin):
 
 def outputs(q, k, cos, sin):
     check(q.dim() == 3 and q.shape[2] % 2 == 0 and q.shape[2] >= 2, OP, "q must be [T, Hq, D] with an even D", q)
-    check(k.dim() == 3 and k.shape[0] == q.shape[0] and k.shape[2] == q.shape[2], OP,
-          "k must be [T, Hk, D] with the T and D of q", k)
+    check(
+        k.dim() == 3 and k.shape[0] == q.shape[0] and k.shape[2] == q.shape[2],
+        OP,
+        "k must be [T, Hk, D] with the T and D of q",
+        k,
+    )
     check_float(OP, q=q, k=k)
     for name, table in (("cos", cos), ("sin", sin)):
-        check(table.shape == (q.shape[0], q.shape[2] // 2), OP,
-              f"{name} must be [T, D/2] = {[q.shape[0], q.shape[2] // 2]}", table)
+        check(
+            table.shape == (q.shape[0], q.shape[2] // 2),
+            OP,
+            f"{name} must be [T, D/2] = {[q.shape[0], q.shape[2] // 2]}",
+            table,
+        )
         check(table.dtype == accumulate_dtype(q), OP, f"{name} must be float32", table.dtype)
     check_device(OP, q=q, cos=cos, sin=sin)
     return q.new_empty(q.shape), k.new_empty(k.shape)

@@ -101,13 +101,11 @@ def test_the_experts_follow_the_formula():
     with torch.no_grad():
         moge.router_scale.uniform_(0.5, 2)
         x = torch.randn(5, 16)
-        swiglu = lambda x, gate_up, down: (
-            down
-            @ (
-                torch.nn.functional.silu(gate_up @ x).chunk(2)[0]  # noqa: E731
-                * (gate_up @ x).chunk(2)[1]
-            )
-        )
+
+        def swiglu(x, gate_up, down):
+            gate, up = (gate_up @ x).chunk(2)
+            return down @ (torch.nn.functional.silu(gate) * up)
+
         for token, y in zip(x, moge(x, None), strict=True):
             scores = (moge.gate.weight @ token).softmax(-1)
             expected = swiglu(token, moge.shared_gate_up.weight, moge.shared_down.weight)
@@ -157,6 +155,9 @@ def test_the_cache_counts_its_memory_and_can_forget(model):
     [
         (torch.zeros(3, dtype=torch.long), None, r"ids must be \[B, S\] with at least one id, came \[3\]"),
         (torch.zeros(1, 0, dtype=torch.long), None, r"came \[1, 0\]"),
+        (torch.zeros(1, 3), None, "ids must be int64 or int32, came torch.float32"),
+        (torch.tensor([[3, 50]]), None, "ids must be 0 to 49, came 3 to 50"),
+        (torch.tensor([[-1, 3]], dtype=torch.int32), None, "ids must be 0 to 49, came -1 to 3"),
         (torch.zeros(1, 33, dtype=torch.long), None, "the context must be at most 32 tokens, came 33"),
         (torch.zeros(1, 9, dtype=torch.long), 8, "the context must be at most 8 tokens, came 9"),
     ],

@@ -34,10 +34,15 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.append(layer, k, v)
         new, total = q.shape[2], k.shape[2]
-        mask = None
-        if 1 < new < total:
-            mask = torch.ones(new, total, dtype=torch.bool, device=q.device).tril(total - new)
-        out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=new == total, enable_gqa=True)
+        if new == 1:
+            # as rows of their KV head the query heads share its keys: torch's own GQA is far slower here in bf16
+            rows = q.reshape(batch_size, k.shape[1], -1, self.head_dim)
+            out = F.scaled_dot_product_attention(rows, k, v).reshape(q.shape)
+        else:
+            mask = None
+            if new < total:
+                mask = torch.ones(new, total, dtype=torch.bool, device=q.device).tril(total - new)
+            out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=new == total, enable_gqa=True)
         return self.o_proj(out.transpose(1, 2).reshape(len(x), -1))
 
 
@@ -106,7 +111,7 @@ class ProMoEForCausalLM(nn.Module):
         """Logits of the next token at every position.
 
         Args:
-            ids: ``[B, S]`` int64, every id below the vocabulary's size.
+            ids: ``[B, S]`` int64 or int32, every id below the vocabulary's size.
             cache: a :class:`KVCache`; the ids then continue the tokens it holds and are added to it.
             last: logits of the last ``last`` positions only, None for all.
             routing: a list, to which each layer adds its ``(router logits [T, E], expert_ids [T, K])``.
@@ -119,6 +124,11 @@ class ProMoEForCausalLM(nn.Module):
             room, past = min(room, cache.max_length), cache.length
         if ids.dim() != 2 or ids.numel() == 0:
             raise ModelError(f"model: ids must be [B, S] with at least one id, came {list(ids.shape)}")
+        if ids.dtype not in (torch.int64, torch.int32):
+            raise ModelError(f"model: ids must be int64 or int32, came {ids.dtype}")
+        # on the CPU only: elsewhere the check would wait for the device at every token
+        if ids.device.type == "cpu" and not 0 <= ids.min() <= ids.max() < config.vocab_size:
+            raise ModelError(f"model: ids must be 0 to {config.vocab_size - 1}, came {ids.min()} to {ids.max()}")
         batch_size, new = ids.shape
         if cache is not None and cache.batch_size != batch_size:
             raise ModelError(f"model: ids must have the {cache.batch_size} rows of the cache, came {batch_size}")

@@ -11,8 +11,6 @@ import os
 import platform
 from pathlib import Path
 
-import torch
-
 from pangu_ops.registry import STRICT
 
 LIBRARIES = Path(__file__).parent / "lib"
@@ -38,7 +36,8 @@ def missing(name):
         raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, came {name}")
     if name == "reference":
         return "left out by PANGU_OPS_STRICT" if STRICT else ""
-    absent = [flag for flag in CPU_FLAGS[name] if flag not in _cpu_flags()]
+    present = _cpu_flags()
+    absent = [flag for flag in CPU_FLAGS[name] if flag not in present]
     if absent:
         return f"this CPU has no {', '.join(absent)}"
     if not library(name).exists():
@@ -55,9 +54,7 @@ def implementations():
 
 def current():
     """The name of the implementation that ops on CPU tensors run now."""
-    if torch._C._dispatch_has_kernel_for_dispatch_key("pangu::rms_norm", "CPU"):
-        return _loaded[0]
-    return "reference"
+    return _loaded[0] if _loaded else "reference"
 
 
 @contextlib.contextmanager
@@ -70,8 +67,8 @@ def use(name):
     if reason:
         raise RuntimeError(f"use: {name} must be able to run here, came: {reason}")
     before = _loaded[0] if _loaded else None
-    _switch(None if name == "reference" else name)
     try:
+        _switch(None if name == "reference" else name)
         yield
     finally:
         _switch(before)
@@ -97,11 +94,18 @@ def _switch(isa):
         _ctypes.dlclose(_loaded[1]._handle)
         _loaded = None
     if isa is not None:
-        _loaded = (isa, ctypes.CDLL(str(library(isa))))
+        try:
+            _loaded = (isa, ctypes.CDLL(str(library(isa))))
+        except OSError as error:
+            raise RuntimeError(
+                f"pangu_ops: {library(isa).name} must be a library for this torch, came: {error}"
+            ) from None
 
 
 def _cpu_flags():
     if platform.machine() not in ("x86_64", "AMD64"):
+        return ()
+    if not os.path.exists("/proc/cpuinfo"):
         return ()
     with open("/proc/cpuinfo") as lines:
         return next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), ())

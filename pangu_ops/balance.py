@@ -14,11 +14,11 @@ def load_balance_loss(scores, expert_ids, alpha=1.0):
         alpha: the loss's weight.
 
     Returns:
-        A scalar, ``alpha`` when the experts are loaded evenly. Zero tokens give 0.
+        A scalar, ``alpha`` when the experts are loaded evenly. No choices at all give 0.
     """
     num_tokens, num_experts = scores.shape
-    if num_tokens == 0:
-        return scores.sum()
+    if expert_ids.numel() == 0:
+        return 0.0 * scores.sum()
     valid = (expert_ids >= 0) & (expert_ids < num_experts)
     load = torch.bincount(expert_ids[valid].flatten().long(), minlength=num_experts)
     fraction = load * (num_experts / (expert_ids.shape[1] * num_tokens))
@@ -43,7 +43,7 @@ def imbalance_score(expert_ids, num_experts, num_devices):
         num_devices: devices (or groups), each owning E/num_devices contiguous experts.
 
     Returns:
-        A float: 0 for every MoGE routing over its groups.
+        A float: 0 for every MoGE routing over its groups that masks no slot.
     """
     load = device_load(expert_ids, num_experts, num_devices)
     return (load.max() - load.min()).item() / max(1, expert_ids.shape[0])

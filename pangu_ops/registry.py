@@ -11,6 +11,8 @@ from pangu_ops.schemas import OPS, SCHEMAS
 
 STRICT = os.environ.get("PANGU_OPS_STRICT", "0") not in ("", "0")
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+# The dtypes that error messages name; csrc/common/check.h has the same.
+NAMED_DTYPES = (*FLOATS, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
 
 # The library object owns the registrations: it has to live as long as the process.
 LIB = torch.library.Library("pangu", "DEF")
@@ -41,14 +43,26 @@ def register(name, outputs, reference, *, setup_context=None, backward=None, cas
 
     def checked_reference(*args, **kwargs):
         outputs(*args, **kwargs)
-        return reference(*args, **kwargs)
+        results = reference(*args, **kwargs)
+        # Plain torch keeps the layout of its inputs; the contract's results are contiguous.
+        return tuple(map(torch.Tensor.contiguous, results)) if isinstance(results, tuple) else results.contiguous()
 
     if not STRICT:
         LIB.impl(name, checked_reference, "CompositeExplicitAutograd")
     torch.library.register_fake(f"pangu::{name}", outputs, lib=LIB)
-    if backward is not None:
-        torch.library.register_autograd(f"pangu::{name}", backward, setup_context=setup_context, lib=LIB)
+    if backward is None:
+        backward = differentiated_twice(name)
+    torch.library.register_autograd(f"pangu::{name}", backward, setup_context=setup_context, lib=LIB)
     PAGES[name] = Page(name, outputs, checked_reference, tuple(cases), example, tuple(exact))
+
+
+def differentiated_twice(name):
+    """The backward of an op that is itself a backward: without one, torch would leave terms out and only warn."""
+
+    def backward(ctx, *grads):
+        raise RuntimeError(f"{name}: gradients must be taken once, came a second derivative")
+
+    return backward
 
 
 def check(condition, op, rule, *came):
@@ -63,6 +77,8 @@ def describe(value):
         value = value.shape
     if isinstance(value, (torch.Size, list, tuple)):
         return f"[{', '.join(str(int(size)) for size in value)}]"
+    if isinstance(value, torch.dtype) and value not in NAMED_DTYPES:
+        return "another dtype"
     return str(value).removeprefix("torch.")
 
 
@@ -85,10 +101,10 @@ def check_device(op, **tensors):
     (first_name, first), *rest = tensors.items()
     for name, tensor in rest:
         check(
-            tensor.device.type == first.device.type,
+            tensor.device == first.device,
             op,
             f"{name} must be on the device of {first_name}",
-            tensor.device.type,
+            tensor.device,
         )
 
 

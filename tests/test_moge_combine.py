@@ -33,6 +33,13 @@ def test_two_slots_may_share_a_row():
     assert rows.grad.tolist() == [[5, 5]]
 
 
+def test_gradients_of_masked_slots_are_zero():
+    weights = torch.ones(1, 2, requires_grad=True)
+    slot_rows = torch.tensor([[0, -1]], dtype=torch.int32)
+    moge_combine(torch.ones(1, 2), weights, slot_rows).mul(torch.inf).sum().backward()
+    assert weights.grad.tolist() == [[torch.inf, 0]]
+
+
 SLOTS = torch.zeros(2, 3, dtype=torch.int32)
 BAD = [
     ((torch.zeros(3), torch.zeros(2, 3), SLOTS), "rows must be [R, H], came [3]"),

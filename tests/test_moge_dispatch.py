@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pangu_ops
 from pangu_ops import moge_dispatch
 
 
@@ -41,9 +42,11 @@ def test_any_ids_obey_the_contract(data):
     ids = [[data.draw(values) for _ in range(groups * k)] for _ in range(tokens)]
     ids = torch.tensor(ids, dtype=torch.int32).view(tokens, groups * k)
     x = torch.arange(1.0, 1 + tokens * 2).view(tokens, 2)
-    rows, slot_rows, offsets = moge_dispatch(x, ids, experts, groups)
     wanted = naive(x, ids, experts, groups)
-    assert (rows.tolist(), slot_rows.tolist(), offsets.tolist()) == wanted
+    for implementation in ("reference", pangu_ops.backends.current()):
+        with pangu_ops.use(implementation):
+            rows, slot_rows, offsets = moge_dispatch(x, ids, experts, groups)
+        assert (rows.tolist(), slot_rows.tolist(), offsets.tolist()) == wanted
 
 
 def test_groups_own_constant_rows_whatever_the_data(implementation):
@@ -79,6 +82,12 @@ BAD = [
     ((torch.zeros(3, 4), ids(3, 2), 5, 2), "num_groups must divide num_experts, came 2 for 5 experts"),
     ((torch.zeros(3, 4), ids(3, 3), 4, 2), "num_groups must divide the slots of a token, came 2 for 3 slots"),
     ((torch.zeros(3, 4), ids(3, 0), 4, 2), "num_groups must divide the slots of a token, came 2 for 0 slots"),
+    ((torch.zeros(3, 4), ids(3, 2), 2**40, 2), "num_experts must be below 2^31, came 1099511627776"),
+    ((torch.zeros(3, 4), ids(1, 1).expand(3, 2**30), 2, 1), "T*K must be below 2^31, came 3221225472"),
+    (
+        (torch.zeros(3, 4, dtype=torch.complex64), ids(3, 2), 4, 2),
+        "x must be float32, bfloat16 or float16, came another dtype",
+    ),
     ((torch.zeros(3, 4).int(), ids(3, 2), 4, 2), "x must be float32, bfloat16 or float16, came int32"),
 ]
 

@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <initializer_list>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -15,8 +16,11 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 // STD_TORCH_CHECK would put this file's name and line before the text.
-#define PANGU_CHECK(condition, op, rule, came) \
-  if (!(condition)) throw std::runtime_error(std::string(op) + ": " + (rule) + ", came " + ::pangu::describe(came))
+#define PANGU_CHECK(condition, op, rule, came)                                                          \
+  do {                                                                                                  \
+    if (!(condition))                                                                                   \
+      throw std::runtime_error(std::string(op) + ": " + (rule) + ", came " + ::pangu::describe(came));  \
+  } while (0)
 
 template <class Sizes>
 std::string list(const Sizes& sizes) {

@@ -1,8 +1,8 @@
 // Dot products of a few rows with a panel of weight rows, all read where they lie in memory: a checkpoint's [out, in]
 // matrix needs no packing, and twelve rows are twelve streams for the memory to keep busy.
 //
-// Every product is summed in the same order whatever the number of rows, so a token's result does not depend on its
-// batch mates.
+// Every product is summed in the same order whatever the number of rows, so on this path a token's result does not
+// depend on its batch mates.
 #pragma once
 
 #include "cpu/isa/vec.h"

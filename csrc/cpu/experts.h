@@ -75,11 +75,13 @@ void gate_up_product(const std::vector<ExpertRows>& experts, const RowOf& x, con
         m = end - row == TILE + 1 ? 2 : std::min<int64_t>(end - row, TILE);
         for (int64_t j = 0; j < m; j++) rows[j] = x(row + j);
         dot(rows, m, panel, hidden, products);
-        for (int64_t r = 0; r < m; r++)
-          for (int64_t j = 0; j < count; j++) {
-            float g = products[r * PANEL + j], u = products[r * PANEL + HALF + j];
-            activations[(row + r) * intermediate + i + j] = g / (1.0f + std::exp(-g)) * u;
-          }
+        for (int64_t r = 0; r < m; r++) {
+          const float* g = products + r * PANEL;
+          float* to = activations + (row + r) * intermediate + i;
+          for_vectors(count, [&](int64_t j, auto load, auto store) {
+            store(to + j, silu(load(g + j)) * load(g + HALF + j));
+          });
+        }
       }
     }
   });

@@ -19,7 +19,10 @@ std::tuple<Tensor, Tensor, Tensor> moge_dispatch(const Tensor& x, const Tensor& 
   int32_t* slot_rows = mutable_data<int32_t>(op.slot_rows);
   route({data<int32_t>(op.expert_ids), op.num_tokens, op.num_slots, op.num_experts, op.num_groups}, slot_rows,
         mutable_data<int32_t>(op.expert_offsets),
-        [&](int64_t row) { std::memset(to + row * row_bytes, 0, row_bytes); });
+        [&](int64_t row) {
+          if (row_bytes) std::memset(to + row * row_bytes, 0, row_bytes);
+        });
+  if (op.rows.numel() == 0) return {op.rows, op.slot_rows, op.expert_offsets};
 
   bool stream = op.num_tokens * op.num_slots * row_bytes > STREAM_BYTES;
   int64_t token_bytes = op.num_slots * row_bytes;

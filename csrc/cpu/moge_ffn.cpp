@@ -89,7 +89,8 @@ void run(const MogeFfn& op) {
                       down + expert * op.hidden * op.intermediate, first, last, op.intermediate,
                       [&](int64_t row, int64_t n, int64_t count, const float* products) {
                         float* sum = total + token_of(row) * op.hidden + n;
-                        for (int64_t i = 0; i < count; i++) sum[i] += products[i] * weight_of(row);
+                        float weight = weight_of(row);
+                        for (int64_t i = 0; i < count; i++) sum[i] += products[i] * weight;
                       });
   });
 }

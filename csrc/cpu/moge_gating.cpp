@@ -10,8 +10,6 @@
 namespace pangu {
 namespace {
 
-constexpr int64_t MAX_EXPERTS = 1024;
-
 struct GatingRow {
   alignas(64) float logits[MAX_EXPERTS + LANES];
   alignas(64) float scores[MAX_EXPERTS + LANES];
@@ -65,7 +63,8 @@ inline void choose(const float* ranks, int64_t begin, int64_t end, int64_t k, in
     ids[0] = best_of(ranks, begin, end);
     return;
   }
-  bool taken[MAX_EXPERTS] = {};
+  bool taken[MAX_EXPERTS];
+  std::fill(taken, taken + (end - begin), false);
   for (int64_t slot = 0; slot < k; slot++) {
     int64_t best = -1;
     for (int64_t i = begin; i < end; i++)

@@ -2,6 +2,8 @@
 // lie; tokens are packed once, in blocks of 16, and the first product leaves its result packed for the second.
 #pragma once
 
+#include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "cpu/experts.h"

@@ -78,6 +78,7 @@ def backward(ctx, grad):
 
 
 def backward_outputs(grad, rows, weights, slot_rows):
+    check(grad.shape == outputs(rows, weights, slot_rows).shape, f"{OP}_backward", "grad must be [T, H]", grad)
     return torch.empty_like(rows, memory_format=torch.contiguous_format), torch.empty_like(
         weights, memory_format=torch.contiguous_format
     )
@@ -86,7 +87,7 @@ def backward_outputs(grad, rows, weights, slot_rows):
 def backward_reference(grad, rows, weights, slot_rows):
     grad = grad.to(accumulate_dtype(rows))
     valid = (slot_rows >= 0) & (slot_rows < rows.shape[0])
-    grad_weights = (gather(rows, slot_rows) * grad[:, None]).sum(-1)
+    grad_weights = torch.where(valid, (gather(rows, slot_rows) * grad[:, None]).sum(-1), 0.0)
     grad_rows = rows.new_zeros(rows.shape, dtype=grad.dtype)
     # Added, not written: a caller may point two slots at one row.
     grad_rows.index_add_(0, slot_rows[valid].long(), (weights[..., None] * grad[:, None])[valid])

@@ -46,6 +46,7 @@ def check_routing(op, x, expert_ids, num_experts, num_groups):
     )
     check_int32(op, expert_ids=expert_ids)
     check_device(op, x=x, expert_ids=expert_ids)
+    check(num_experts < 2**31, op, "num_experts must be below 2^31", num_experts)
     check(
         num_groups >= 1 and num_experts >= 1 and num_experts % num_groups == 0,
         op,
@@ -80,8 +81,7 @@ def reference(x, expert_ids, num_experts, num_groups):
     # Even keys are experts; the odd key just before the next group holds that group's masked slots.
     keys = torch.where(valid, 2 * ids, 2 * group_experts * (group + 1) - 1).flatten()
     keys, order = keys.sort(stable=True)
-    rows = x[order // num_slots] * valid.flatten()[order, None]
-    rows = torch.where(valid.flatten()[order, None], rows, 0)  # 0 * inf is not 0
+    rows = torch.where(valid.flatten()[order, None], x[order // num_slots], 0)
     slot_rows = torch.empty_like(order)
     slot_rows[order] = torch.arange(order.numel(), device=x.device)
     slot_rows = torch.where(valid, slot_rows.view_as(ids), -1)

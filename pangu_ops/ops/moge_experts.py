@@ -20,7 +20,8 @@ def moge_experts(rows, expert_offsets, gate_up, down):
         down: ``[E, H, I]``.
 
     Returns:
-        ``[R, H]`` of the dtype of ``rows``. Sums run in fp32.
+        ``[R, H]`` of the dtype of ``rows``. Sums run in fp32. What the first product gives the second is fp32 too,
+        but bfloat16 where AMX tiles multiply bfloat16 experts.
 
     Equivalent to, for each expert e and its range::
 
@@ -92,6 +93,8 @@ def backward(ctx, grad):
 
 
 def backward_outputs(grad, rows, expert_offsets, gate_up, down):
+    wanted = outputs(rows, expert_offsets, gate_up, down)
+    check(grad.shape == wanted.shape, f"{OP}_backward", "grad must have the shape of rows", grad)
     return rows.new_empty(rows.shape), gate_up.new_empty(gate_up.shape), down.new_empty(down.shape)
 
 
@@ -115,8 +118,8 @@ def backward_reference(grad, rows, expert_offsets, gate_up, down):
 
 def expert_weights(E, H, I, dtype=torch.float32, seed=0):  # noqa: E741  I is the contract's name
     generator = torch.Generator().manual_seed(seed)
-    gate_up = torch.randn(E, 2 * I, H, generator=generator) * H**-0.5
-    down = torch.randn(E, H, I, generator=generator) * I**-0.5
+    gate_up = torch.randn(E, 2 * I, H, generator=generator) * max(1, H) ** -0.5
+    down = torch.randn(E, H, I, generator=generator) * max(1, I) ** -0.5
     return gate_up.to(dtype), down.to(dtype)
 
 

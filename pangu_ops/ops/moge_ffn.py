@@ -27,7 +27,8 @@ def moge_ffn(x, weights, expert_ids, gate_up, down, num_groups, addend=None):
         addend: ``[T, H]`` of the dtype of ``x``, or None; added last (the shared expert's output).
 
     Returns:
-        ``[T, H]`` of the dtype of ``x``. Sums run in fp32, over a token's slots in a fixed order.
+        ``[T, H]`` of the dtype of ``x``. Sums run in fp32, over a token's slots in a fixed order; precision between
+        the two products as in :func:`moge_experts`.
 
     Equivalent to::
 

@@ -35,8 +35,9 @@ def moge_gating(
 
     Returns:
         ``weights [T, K]`` float32 and ``expert_ids [T, K]`` int32, K = G*k. Slots are ordered by group, inside a
-        group by falling score; ties go to the lower id. NaN logits count as -inf. Ids are always distinct and
-        inside their slot's group; a row without a finite maximum gets weight 0.
+        group by falling score (without a bias by falling logit, which does not saturate); ties go to the lower id.
+        NaN logits count as -inf. Ids are always distinct and inside their slot's group; a row without a finite
+        maximum gets weight 0.
 
     Equivalent to (k = 1, softmax)::
 
@@ -159,7 +160,7 @@ def backward(ctx, grad_weights, _):
     weights = chosen / total if ctx.renormalize else chosen
     grad_scale = None
     if expert_scale is not None:
-        grad_scale = torch.zeros_like(expert_scale).index_add(0, ids.flatten(), (grad * weights).flatten())
+        grad_scale = torch.zeros_like(scores).scatter(1, ids, grad * weights).sum(0)
         grad = grad * expert_scale[ids]
     if ctx.renormalize:
         grad = (grad - (grad * weights).sum(-1, keepdim=True)) / total

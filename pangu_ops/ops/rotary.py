@@ -17,7 +17,7 @@ def rotary(q, k, cos, sin):
         sin: ``[T, D/2]`` float32.
 
     Returns:
-        ``q`` and ``k`` rotated, fresh and contiguous.
+        ``q`` and ``k`` rotated, fresh and contiguous. The tables get no gradient.
 
     Equivalent to, for each of q and k::
 

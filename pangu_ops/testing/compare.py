@@ -29,7 +29,9 @@ def mismatch(page, args, results, wanted=None):
     """
     wanted = expected(page, args) if wanted is None else wanted
     dtype = next(arg.dtype for arg in args if isinstance(arg, torch.Tensor) and arg.is_floating_point())
-    for index, (got, want, blank) in enumerate(zip(as_tuple(results), wanted, as_tuple(page.outputs(*args)))):
+    for index, (got, want, blank) in enumerate(
+        zip(as_tuple(results), wanted, as_tuple(page.outputs(*args)), strict=True)
+    ):
         for what in ("shape", "dtype", "device"):
             if getattr(got, what) != getattr(blank, what):
                 return f"result {index} must have {what} {getattr(blank, what)}, came {getattr(got, what)}"

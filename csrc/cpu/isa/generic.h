@@ -68,7 +68,6 @@ inline void store_halves(f16* p, vf v) {
   for (int i = 0; i < LANES; i++) p[i].bits = float_to_half(v[i]);
 }
 
-
 inline float sum(vf v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
 // Of two lanes, b where one is NaN.

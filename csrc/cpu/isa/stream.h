@@ -1,6 +1,7 @@
 // Moving whole rows: stores that do not pass through the cache, and asking for a line ahead of time.
 #pragma once
 
+#include <cstdint>
 #include <cstring>
 
 #if defined(__x86_64__)

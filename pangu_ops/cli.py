@@ -10,6 +10,9 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 def main(argv=None):
     """Run the command line ``argv`` and return its exit status; what cannot be done is said in one line on stderr."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever started the command
+            setattr(sys, name, open(os.devnull, mode))
     parser = build_parser()
     args, rest = parser.parse_known_args(argv)
     if rest and not args.forwards:
@@ -30,6 +33,11 @@ def main(argv=None):
         return 1
     except (ModelError, OSError) as error:
         print(f"pangu: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):  # what torch's allocator raises
+            raise
+        print("pangu: the model and its context must fit into memory, came too little", file=sys.stderr)
         return 1
 
 
@@ -72,6 +80,8 @@ def generate(args):
 
 
 def chat(args):
+    from pangu_ops.models.config import ModelError
+
     session = Session(args)
     sys.stdin.reconfigure(errors="replace")
     messages, prompt = [], "> " if sys.stdin.isatty() else ""
@@ -82,12 +92,15 @@ def chat(args):
         if not line or text == "/exit":
             return
         if text:
-            messages.append({"role": "user", "content": text})
-            ids = session.tokenizer.encode_chat(messages)
-            while len(messages) > 1 and 2 * len(ids) > session.model.config.max_position_embeddings:
-                del messages[:2]  # the oldest question and answer: the new answer needs room
-                ids = session.tokenizer.encode_chat(messages)
-            messages.append({"role": "assistant", "content": session.answer(ids)})
+            asked = [*messages, {"role": "user", "content": text}]
+            ids = session.tokenizer.encode_chat(asked)
+            while len(asked) > 1 and 2 * len(ids) > session.model.config.max_position_embeddings:
+                del asked[:2]  # the oldest question and answer: the new answer needs room
+                ids = session.tokenizer.encode_chat(asked)
+            try:
+                messages = [*asked, {"role": "assistant", "content": session.answer(ids)}]
+            except ModelError as error:
+                print(f"pangu: {error}", file=sys.stderr)
 
 
 def info(args):
@@ -114,15 +127,17 @@ class Session:
     def __init__(self, args):
         import torch
 
+        from pangu_ops.generate import check_options
         from pangu_ops.models.config import read_config
         from pangu_ops.models.loader import load_model
         from pangu_ops.models.tokenizer import Tokenizer
 
+        names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
+        self.options = {name: getattr(args, name) for name in names}
+        check_options(**self.options)  # before the model, which may take minutes to load
         path = checkpoint(args)
         self.tokenizer = Tokenizer(path, read_config(path).bos_token_id)
         self.model = load_model(path, dtype=getattr(torch, DTYPES[args.dtype]) if args.dtype else None)
-        options = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
-        self.options = {name: getattr(args, name) for name in options}
 
     def answer(self, ids):
         """Print the answer to ``ids`` as it comes, and its speed on stderr; the answer's text."""
@@ -168,17 +183,22 @@ def dry_run(path):
     lines = [
         f"Pangu Pro MoE: {config.num_hidden_layers} layers, hidden {config.hidden_size}, {config.num_experts} experts "
         f"in {config.num_groups} groups, {config.topk_per_group} of each group per token",
-        f"parameters  {summary.total:,} total ({summary.total / 1e9:.2f} B), "
-        f"{summary.active:,} active per token ({summary.active / 1e9:.2f} B)",
+        f"parameters  {summary.total:,} total ({scaled(summary.total, 2, 'B', 'M')}), "
+        f"{summary.active:,} active per token ({scaled(summary.active, 2, 'B', 'M')})",
         f"{'memory':12}{'weights':>14}{'KV cache per token':>22}",
     ]
     for name, size in (("fp32", 4), ("bf16", 2), ("int8", 1)):
-        lines.append(f"  {name:10}{summary.total * size / 1e9:>11.3f} GB{summary.kv_values * size:>16,} bytes")
+        weights = scaled(summary.total * size, 3, "GB", "MB")
+        lines.append(f"  {name:10}{weights:>14}{summary.kv_values * size:>16,} bytes")
     if summary.tensors:
         lines.append(f"checked     {summary.tensors:,} tensors in {summary.files:,} files: all as expected")
     else:
         lines.append("checked     config.json only: there are no weights beside it")
     return "\n".join(lines)
+
+
+def scaled(number, digits, billions, millions):
+    return f"{number / 1e9:.{digits}f} {billions}" if number >= 1e9 else f"{number / 1e6:.{digits}f} {millions}"
 
 
 if __name__ == "__main__":

@@ -32,17 +32,19 @@ def generate(
         callback: called with each new id as soon as it is there.
 
     Raises :class:`ModelError` for a prompt that is empty, has ids outside the vocabulary or leaves no room in the
-    context, and for options out of range.
+    context, for options out of range, and when the model's logits overflow or its weights are not numbers.
     """
     config = model.config
-    need(max_new_tokens >= 1, "max_new_tokens must be at least 1", max_new_tokens)
-    need(0 <= temperature < float("inf"), "temperature must be at least 0", temperature)
-    need(top_k >= 0, "top_k must be at least 0", top_k)
-    need(0 < top_p <= 1, "top_p must be above 0 and at most 1", top_p)
-    prompt = torch.as_tensor(ids)
+    check_options(max_new_tokens, temperature, top_k, top_p, seed)
+    try:
+        prompt = torch.as_tensor(ids)
+    except (OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"generate: the prompt must be integers of shape [S] or [1, S], came others: {error}"
+        ) from None
     need(prompt.numel() > 0, "the prompt must have at least one id", "none")
     need(
-        not prompt.is_floating_point() and (prompt.dim() == 1 or (prompt.dim() == 2 and len(prompt) == 1)),
+        prompt.dtype in (torch.int64, torch.int32) and (prompt.dim() == 1 or (prompt.dim() == 2 and len(prompt) == 1)),
         "the prompt must be integers of shape [S] or [1, S]",
         f"{prompt.dtype} {list(prompt.shape)}",
     )
@@ -67,6 +69,7 @@ def generate(
     step, new_ids = prompt.to(weight.device), []
     while True:
         logits = model(step, cache=cache, last=1)[0, -1]
+        need(logits.isfinite().all(), "the model's logits must be finite", f"NaN or infinity in {weight.dtype}")
         if temperature == 0:
             token = logits.argmax().item()
         else:
@@ -78,6 +81,15 @@ def generate(
         if token in stop_ids or len(new_ids) == max_new_tokens:
             return new_ids
         step = torch.full((1, 1), token, device=weight.device)
+
+
+def check_options(max_new_tokens, temperature, top_k, top_p, seed):
+    """Refuse options of :func:`generate` that are out of range."""
+    need(max_new_tokens >= 1, "max_new_tokens must be at least 1", max_new_tokens)
+    need(0 <= temperature < float("inf"), "temperature must be at least 0", temperature)
+    need(top_k >= 0, "top_k must be at least 0", top_k)
+    need(0 < top_p <= 1, "top_p must be above 0 and at most 1", top_p)
+    need(seed is None or -(2**63) <= seed < 2**64, "seed must be from -2**63 to 2**64 - 1", seed)
 
 
 def probabilities(logits, temperature=1.0, top_k=0, top_p=1.0):

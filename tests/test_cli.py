@@ -127,11 +127,29 @@ def test_chat_forgets_what_does_not_fit(trained, capsys, monkeypatch):
     assert capsys.readouterr().err.count("prompt") == 10
 
 
+def test_chat_goes_on_after_a_line_that_is_too_long(trained, capsys, monkeypatch):
+    text = b"one\n" + b"one " * 200 + b"\nwhat is one ?\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+    assert main(["chat", "--model", str(trained), "--max-new-tokens", "5"]) == 0
+    long = capsys.readouterr()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"one\nwhat is one ?\n")))
+    assert main(["chat", "--model", str(trained), "--max-new-tokens", "5"]) == 0
+    assert long.out == capsys.readouterr().out
+    assert "pangu: generate: the prompt must be shorter than the context" in long.err and long.err.count("\n") == 3
+
+
+@pytest.mark.parametrize("command", [["chat"], ["generate", "--prompt", "one"]])
+def test_options_are_checked_before_the_model_is_loaded(command, capsys):
+    assert main([*command, "--model", "/nowhere", "--max-new-tokens", "0"]) == 1
+    assert capsys.readouterr().err == "pangu: generate: max_new_tokens must be at least 1, came 0\n"
+
+
 def test_dry_run(trained, tmp_path, capsys):
     assert main(["generate", "--dry-run", "--model", str(trained)]) == 0
     out = capsys.readouterr().out
     total = sum(parameter.numel() for parameter in pangu_ops.load_model(trained).parameters())
-    assert f"{total:,} total" in out and "30 tensors in 1 files" in out
+    assert f"{total:,} total ({total / 1e6:.2f} M)" in out and f"{total * 4 / 1e6:.3f} MB" in out
+    assert "30 tensors in 1 files" in out
     config = json.loads((trained / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert main(["generate", "--dry-run", "--model", str(tmp_path)]) == 0
@@ -248,6 +266,21 @@ def test_an_interrupt_ends_it_quietly(trained, monkeypatch, capsys):
     monkeypatch.setattr(ProMoEForCausalLM, "forward", interrupt)
     assert main(["generate", "--model", str(trained), "--prompt", "one"]) == 130
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("fails", [lambda *args, **options: torch.empty(1 << 55), lambda *args, **options: [0] * 2**60])
+def test_too_little_memory_takes_one_line(trained, fails, monkeypatch, capsys):
+    monkeypatch.setattr(ProMoEForCausalLM, "forward", fails)
+    assert main(["generate", "--model", str(trained), "--prompt", "one"]) == 1
+    assert capsys.readouterr().err == "pangu: the model and its context must fit into memory, came too little\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(trained, closed):
+    chat = f'"{sys.executable}" -m pangu_ops.cli chat --model "{trained}" --max-new-tokens 3 {closed}'
+    done = subprocess.run(chat, shell=True, input="one\n", capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert (done.stdout.strip() != "") == (closed == "2>&-") and ("prompt" in done.stderr) == (closed == ">&-")
 
 
 def test_an_encoding_without_the_characters_prints_something_else(trained):

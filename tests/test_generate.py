@@ -115,6 +115,20 @@ def test_equal_logits_are_cut_by_id():
     assert probabilities(torch.zeros(8), top_k=3).tolist() == pytest.approx([1 / 3] * 3 + [0] * 5)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_no_numbers_end_it(temperature):
+    model = pangu_ops.load_model(TINY)
+    with torch.no_grad():
+        model.norm[3] = float("nan")
+    with pytest.raises(ModelError, match="^generate: the model's logits must be finite, came NaN or infinity in torch"):
+        pangu_ops.generate(model, PROMPT, temperature=temperature)
+
+
+def test_the_farthest_seeds_are_taken(model):
+    for seed in (-(2**63), 2**64 - 1):
+        assert pangu_ops.generate(model, PROMPT, max_new_tokens=1, temperature=1.0, top_k=10**30, seed=seed)
+
+
 @pytest.mark.parametrize(
     "ids, options, message",
     [
@@ -123,12 +137,19 @@ def test_equal_logits_are_cut_by_id():
         ([-1], {}, "ids must be 0 to 299, came -1"),
         ([1] * 512, {}, "the prompt must be shorter than the context of 512 tokens, came 512"),
         ([0.5], {}, r"the prompt must be integers of shape \[S\] or \[1, S\], came torch.float32 \[1\]"),
+        ([True], {}, r"came torch.bool \[1\]"),
+        ([1j], {}, r"came torch.complex64 \[1\]"),
+        ([[1], [2, 3]], {}, "the prompt must be integers of shape .*, came others: .*"),
+        ([10**30], {}, "the prompt must be integers of shape .*, came others: .*"),
+        (["1"], {}, "the prompt must be integers of shape .*, came others: .*"),
         (torch.ones(2, 3, dtype=torch.long), {}, r"came torch.int64 \[2, 3\]"),
         ([1], dict(max_new_tokens=0), "max_new_tokens must be at least 1, came 0"),
         ([1], dict(temperature=-1.0), "temperature must be at least 0, came -1.0"),
         ([1], dict(temperature=float("nan")), "temperature must be at least 0, came nan"),
         ([1], dict(top_k=-1), "top_k must be at least 0, came -1"),
         ([1], dict(top_p=0.0), "top_p must be above 0 and at most 1, came 0.0"),
+        ([1], dict(seed=2**64), f"seed must be from .*, came {2**64}"),
+        ([1], dict(seed=-(2**63) - 1), f"seed must be from .*, came {-(2**63) - 1}"),
     ],
 )
 def test_refusals(model, ids, options, message):

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import pangu_ops
-from pangu_ops.models import ModelError, ProMoEConfig, ProMoEForCausalLM, save_pretrained
+from pangu_ops.models import ModelError, ProMoEConfig, ProMoEForCausalLM, loader, save_pretrained
 from pangu_ops.models.config import read_config
 from pangu_ops.models.loader import inspect
 
@@ -173,6 +173,22 @@ def set_header(path, header):
     path.write_bytes(len(text).to_bytes(8, "little") + text)
 
 
+def set_entry(path, name="model.norm.weight", **changes):
+    """Make a header with one tensor of the first shard, of 16 float32, with its 64 bytes of data."""
+    entry = {"dtype": "F32", "shape": [16], "data_offsets": [0, 64]} | changes
+    set_header(first_shard(path), json.dumps({name: entry}))
+    os.truncate(first_shard(path), first_shard(path).stat().st_size + 64)
+
+
+def name_file(path, name):
+    edit_index(path, lambda files: files.update({"model.norm.weight": name}))
+
+
+def replace(path, make):
+    path.unlink()
+    make(path)
+
+
 def edit_index(path, change):
     index = json.loads((path / INDEX).read_text())
     change(index["weight_map"])
@@ -234,6 +250,45 @@ REFUSALS = {
         ),
         r"model.embed_tokens.weight: must fill its \[40, 16\] of F32, came 0 bytes",
     ),
+    "negative offsets": (lambda path: set_entry(path, data_offsets=[-64, 0]), "came one with a broken header"),
+    "three offsets": (lambda path: set_entry(path, data_offsets=[0, 64, 64]), "came one with a broken header"),
+    "offsets no list": (lambda path: set_entry(path, data_offsets="08"), "came one with a broken header"),
+    "negative shape": (lambda path: set_entry(path, shape=[-4, -4]), "came one with a broken header"),
+    "fractional shape": (lambda path: set_entry(path, shape=[16.0]), "came one with a broken header"),
+    "true in a shape": (lambda path: set_entry(path, shape=[16, True]), "came one with a broken header"),
+    "endless shape": (lambda path: set_entry(path, shape=[2**62] * 100), "came one with a broken header"),
+    "text for a shape": (lambda path: set_entry(path, shape="4"), "came one with a broken header"),
+    "list for a dtype": (lambda path: set_entry(path, dtype=["F32"]), "came one with a broken header"),
+    "line in a name": (lambda path: set_entry(path, name="model\n"), "came one with a broken header"),
+    "endless integer": (
+        lambda path: set_header(first_shard(path), '{"a": ' + "1" * 5000 + "}"),
+        "came one with a broken header",
+    ),
+    "endless header": (
+        lambda path: set_header(first_shard(path), " " * (loader.MAX_HEADER + 1)),
+        "must have a header of at most 100000000 bytes, came 100000001",
+    ),
+    "gap before the data": (
+        lambda path: set_entry(path, shape=[8], data_offsets=[32, 64]),
+        "model.norm.weight: must begin at byte 0 of the data, came bytes 32 to 64",
+    ),
+    "more data than promised": (
+        lambda path: set_entry(path, shape=[8], data_offsets=[0, 32]),
+        r"model-00001-of-.*: must have the \d+ bytes its header promises, came",
+    ),
+    "file outside": (lambda path: name_file(path, "../x.safetensors"), r"name .safetensors files .*, came '../x.safet"),
+    "file elsewhere": (lambda path: name_file(path, "/x.safetensors"), "name .safetensors files .*, came '/x.safet"),
+    "file no name": (lambda path: name_file(path, ""), "name .safetensors files beside it, came ''"),
+    "file a NUL": (lambda path: name_file(path, "\0.safetensors"), r"files beside it, came '\\x00.safetensors'"),
+    "file no Unicode": (lambda path: name_file(path, "\udcff.safetensors"), r"beside it, came '\\udcff.safetensors'"),
+    "file of two lines": (lambda path: name_file(path, "a\n.safetensors"), r"beside it, came 'a\\n.safetensors'"),
+    "file of another kind": (lambda path: name_file(path, "model.bin"), "files beside it, came 'model.bin'"),
+    "file too long": (lambda path: name_file(path, "a" * 300 + ".safetensors"), "which has no such file"),
+    "config a pipe": (lambda path: replace(path / "config.json", os.mkfifo), "config.json: must be a regular file"),
+    "config a folder": (lambda path: replace(path / "config.json", os.mkdir), "config.json: must be a regular file"),
+    "shard a pipe": (lambda path: replace(first_shard(path), os.mkfifo), "model-00001-of-.*: must be a regular file"),
+    "shard a folder": (lambda path: replace(first_shard(path), os.mkdir), "model-00001-of-.*: must be a regular file"),
+    "index a folder": (lambda path: replace(path / INDEX, os.mkdir), "index.json: must be a regular file"),
     "index no map": (lambda path: (path / INDEX).write_text("{}"), "weight_map must map tensor names to file names"),
     "missing tensor": (
         lambda path: edit_index(path, lambda files: files.pop("model.layers.1.mlp.experts.3.up_proj.weight")),
@@ -271,6 +326,28 @@ def test_refusals(saved, case, read):
     with pytest.raises(ModelError, match=message) as caught:
         read(saved)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("max_shard_bytes", [None, 15_000])
+def test_every_header_is_parsed_once(tmp_path, monkeypatch, max_shard_bytes):
+    """To parse it for every tensor took minutes for the thousands of a released file."""
+    save_pretrained(small(), tmp_path, max_shard_bytes=max_shard_bytes)
+    parsed, read_header = [], loader.read_header
+    monkeypatch.setattr(loader, "read_header", lambda path: parsed.append(path) or read_header(path))
+    monkeypatch.delattr("safetensors.safe_open")
+    assert same(pangu_ops.load_model(tmp_path), small())
+    assert sorted(parsed) == sorted(tmp_path.glob("*.safetensors"))
+
+
+def test_tensors_are_read_in_parts(saved, monkeypatch):
+    monkeypatch.setattr(loader, "CHUNK", 7)
+    assert same(pangu_ops.load_model(saved), small())
+
+
+def test_a_file_that_shrinks_while_it_is_read(saved, monkeypatch):
+    monkeypatch.setattr(loader, "check_tensors", lambda *checked: cut(first_shard(saved)))
+    with pytest.raises(ModelError, match="must stay as it is while it is read, came a shorter one"):
+        pangu_ops.load_model(saved)
 
 
 def write_sparse(path, shapes, num_files, dtype="BF16"):
@@ -369,7 +446,7 @@ print(sum(parameter.nbytes for parameter in model.parameters()), peak() - before
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
 def test_loading_takes_little_more_memory_than_the_model(tmp_path):
-    """Two files of half the model: to keep one of them mapped would already be too much."""
+    """Two files of half the model: to hold one of them would already be too much."""
     sizes = dict(
         hidden_size=512,
         num_hidden_layers=3,

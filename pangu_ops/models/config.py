@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 
@@ -107,12 +108,19 @@ def need(condition, rule, came):
         raise ModelError(f"config.json: {rule}, came {came!r}")
 
 
+def check_file(path):
+    """Refuse what is not a regular file: a pipe would wait for ever."""
+    if not os.path.exists(path):
+        raise ModelError(f"{path.name}: must be in {path.parent}, which has no such file")
+    if not os.path.isfile(path):
+        raise ModelError(f"{path.name}: must be a regular file, came something else")
+
+
 def read_json(path):
     """The object in a JSON file."""
+    check_file(path)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path.name}: must be in {path.parent}, which has no such file") from None
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path.name}: must be JSON, came a file that is not: {error}") from None
     if not isinstance(data, dict):

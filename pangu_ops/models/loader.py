@@ -4,29 +4,32 @@ import collections
 import json
 import math
 import os
+import reprlib
 import sys
 from pathlib import Path
 
 import torch
 
-from pangu_ops.models.config import ModelError, read_config, read_json
+from pangu_ops.models.config import ModelError, check_file, read_config, read_json
 from pangu_ops.models.layout import checkpoint_layout
 from pangu_ops.models.pro_moe import ProMoEForCausalLM
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
-Stored = collections.namedtuple("Stored", "file dtype shape")
+MAX_HEADER = 100_000_000  # bytes, as the safetensors library has it
+CHUNK = 2**20  # values read at once: whole tensors would take memory beside the model
+
+Stored = collections.namedtuple("Stored", "file dtype shape offset")
 Summary = collections.namedtuple("Summary", "config total active kv_values tensors files")
 
 
 def load_model(path, device="cpu", dtype=None):
     """The model of the checkpoint directory ``path``, in eval mode and without gradients.
 
-    Weights are read one tensor at a time, straight into the parameters. ``dtype`` is float32, bfloat16 or float16;
+    Weights are read a few MB at a time, straight into the parameters. ``dtype`` is float32, bfloat16 or float16;
     None keeps that of the checkpoint's embedding. Raises :class:`ModelError` for what cannot be loaded.
     """
-    from safetensors import SafetensorError, safe_open
     from tqdm import tqdm
 
     path = Path(path)
@@ -43,12 +46,7 @@ def load_model(path, device="cpu", dtype=None):
     model.eval().requires_grad_(False)
     parameters = dict(model.named_parameters())
     for name, slot in tqdm(layout.items(), "loading", unit=" tensors", disable=not sys.stderr.isatty(), leave=False):
-        # Opened again for every tensor: what was read stays mapped, and counts as memory, until the file is closed.
-        try:
-            with safe_open(stored[name].file, "pt") as file:
-                parameters[slot.parameter][slot.index].copy_(file.get_tensor(name))
-        except SafetensorError as error:
-            raise ModelError(f"{stored[name].file.name}: must be a safetensors file, came: {error}") from None
+        read_tensor(stored[name], parameters[slot.parameter][slot.index])
     return model
 
 
@@ -73,43 +71,72 @@ def inspect(path):
     return Summary(config, total, active, kv_values, len(stored), len({tensor.file for tensor in stored.values()}))
 
 
+def read_tensor(stored, parameter):
+    """Read the :class:`Stored` tensor into ``parameter``, contiguous and of any dtype and device."""
+    with open(stored.file, "rb") as file:
+        file.seek(stored.offset)
+        for part in parameter.view(-1).split(CHUNK):
+            values = torch.empty(part.shape, dtype=DTYPES[stored.dtype])
+            if file.readinto(values.view(torch.uint8).numpy()) != values.nbytes:
+                raise ModelError(f"{stored.file.name}: must stay as it is while it is read, came a shorter one")
+            part.copy_(values)
+
+
 def stored_tensors(path):
     """Tensor name to :class:`Stored`, from the headers of the directory's safetensors files."""
-    if (path / INDEX).exists():
-        files = read_json(path / INDEX).get("weight_map")
-        if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
-            raise ModelError(f"{INDEX}: weight_map must map tensor names to file names, came something else")
-    elif (path / SINGLE).exists():
-        files = dict.fromkeys(read_header(path / SINGLE), SINGLE)
-    else:
-        raise ModelError(f"weights: {SINGLE} or {INDEX} must be in {path}, which has neither")
-    headers = {file: read_header(path / file) for file in dict.fromkeys(files.values())}
-    return {name: Stored(path / file, *headers[file][name]) for name, file in files.items() if name in headers[file]}
+    if not (path / INDEX).exists():
+        if not (path / SINGLE).exists():
+            raise ModelError(f"weights: {SINGLE} or {INDEX} must be in {path}, which has neither")
+        return read_header(path / SINGLE)
+    files = read_json(path / INDEX).get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+        raise ModelError(f"{INDEX}: weight_map must map tensor names to file names, came something else")
+    headers = {}
+    for file in dict.fromkeys(files.values()):
+        if not file.isprintable() or file != os.path.basename(file) or not file.endswith(".safetensors"):
+            raise ModelError(f"{INDEX}: weight_map must name .safetensors files beside it, came {reprlib.repr(file)}")
+        headers[file] = read_header(path / file)
+    return {name: headers[file][name] for name, file in files.items() if name in headers[file]}
 
 
 def read_header(path):
-    """Tensor name to ``(dtype, shape)`` of a safetensors file whose data is all there."""
+    """Tensor name to :class:`Stored`, for a safetensors file whose data is all there."""
+    check_file(path)
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise ModelError(f"{path.name}: must be a whole safetensors file, came one cut off in its header")
+        if length > MAX_HEADER:
+            raise ModelError(f"{path.name}: must have a header of at most {MAX_HEADER} bytes, came {length}")
+        text = file.read(length)
+    broken = ModelError(f"{path.name}: must be a safetensors file, came one with a broken header")
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > size - 8:
-                raise ModelError(f"{path.name}: must be a whole safetensors file, came one cut off in its header")
-            header = json.loads(file.read(length))
+        header = json.loads(text)
         header.pop("__metadata__", None)
-        tensors = {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
-        expected = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        if size != expected:
-            raise ModelError(f"{path.name}: must have the {expected} bytes its header promises, came {size}")
-        for name, (dtype, shape) in tensors.items():
-            begin, end = header[name]["data_offsets"]
-            if dtype in DTYPES and end - begin != math.prod(shape) * DTYPES[dtype].itemsize:
-                raise ModelError(f"{name}: must fill its {list(shape)} of {dtype}, came {end - begin} bytes")
-    except FileNotFoundError:
-        raise ModelError(f"{path.name}: must be in {path.parent}, which has no such file") from None
-    except (AttributeError, IndexError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise ModelError(f"{path.name}: must be a safetensors file, came one with a broken header") from None
+        entries = [(name, entry["dtype"], entry["shape"], entry["data_offsets"]) for name, entry in header.items()]
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        raise broken from None
+    for name, dtype, shape, offsets in entries:
+        names = name.isprintable() and isinstance(dtype, str) and dtype.isprintable()
+        if not names or not are_sizes(shape) or not are_sizes(offsets) or len(offsets) != 2:
+            raise broken
+    tensors, filled = {}, 0
+    for name, dtype, shape, (begin, end) in sorted(entries, key=lambda entry: entry[3]):
+        if begin != filled or end < begin:
+            raise ModelError(f"{name}: must begin at byte {filled} of the data, came bytes {begin} to {end}")
+        if dtype in DTYPES and end - begin != math.prod(shape) * DTYPES[dtype].itemsize:
+            raise ModelError(f"{name}: must fill its {shape} of {dtype}, came {end - begin} bytes")
+        tensors[name] = Stored(path, dtype, tuple(shape), 8 + length + begin)
+        filled = end
+    if size != 8 + length + filled:
+        raise ModelError(f"{path.name}: must have the {8 + length + filled} bytes its header promises, came {size}")
     return tensors
+
+
+def are_sizes(value):
+    """Whether ``value`` is a list of a few sizes; without the bounds their product could take hours."""
+    return isinstance(value, list) and len(value) <= 8 and all(type(n) is int and 0 <= n < 2**63 for n in value)
 
 
 def check_tensors(config, layout, stored):

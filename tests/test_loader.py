@@ -283,7 +283,7 @@ REFUSALS = {
     "file no Unicode": (lambda path: name_file(path, "\udcff.safetensors"), r"beside it, came '\\udcff.safetensors'"),
     "file of two lines": (lambda path: name_file(path, "a\n.safetensors"), r"beside it, came 'a\\n.safetensors'"),
     "file of another kind": (lambda path: name_file(path, "model.bin"), "files beside it, came 'model.bin'"),
-    "file too long": (lambda path: name_file(path, "a" * 300 + ".safetensors"), "which has no such file"),
+    "file too long": (lambda path: name_file(path, "a" * 300 + ".safetensors"), "came: File name too long"),
     "config a pipe": (lambda path: replace(path / "config.json", os.mkfifo), "config.json: must be a regular file"),
     "config a folder": (lambda path: replace(path / "config.json", os.mkdir), "config.json: must be a regular file"),
     "shard a pipe": (lambda path: replace(first_shard(path), os.mkfifo), "model-00001-of-.*: must be a regular file"),

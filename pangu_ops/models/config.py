@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import os
+import stat
 from pathlib import Path
 
 
@@ -110,9 +110,13 @@ def need(condition, rule, came):
 
 def check_file(path):
     """Refuse what is not a regular file: a pipe would wait for ever."""
-    if not os.path.exists(path):
-        raise ModelError(f"{path.name}: must be in {path.parent}, which has no such file")
-    if not os.path.isfile(path):
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        raise ModelError(f"{path.name}: must be in {path.parent}, which has no such file") from None
+    except OSError as error:
+        raise ModelError(f"{path.name}: must be a regular file in {path.parent}, came: {error.strerror}") from None
+    if not regular:
         raise ModelError(f"{path.name}: must be a regular file, came something else")
 
 

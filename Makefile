@@ -25,7 +25,7 @@ lint: $(VENV)/built
 	$(RUN) -m ruff format --check .
 
 clean:
-	rm -rf build dist *.egg-info pangu_ops/lib .venv
+	rm -rf build dist *.egg-info pangu_ops/lib $(VENV)
 
 $(VENV)/built: $(VENV)/torch $(SOURCES)
 	$(RUN) -m pip install -e ".[test]"
@@ -38,4 +38,5 @@ $(VENV)/torch: | $(RUN)
 
 # A torch that this Python has already (a container's, built for its GPU) is used.
 $(RUN):
-	$(PYTHON) -m venv $$($(PYTHON) -c "import torch" 2>/dev/null && echo --system-site-packages) $(VENV)
+	$(PYTHON) -m venv $$($(PYTHON) -c "import torch" 2>/dev/null && echo --system-site-packages) $(VENV) || \
+	  { rm -rf $(VENV); exit 1; }  # half an environment would look like a whole one

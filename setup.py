@@ -13,8 +13,14 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
-from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ModuleNotFoundError:
+    import setuptools
+
+    sys.exit(f"pangu_ops: setuptools must be 77 or later, came {setuptools.__version__}")
 
 ROOT = Path(__file__).resolve().parent
 OLDEST_TORCH = (2, 10)
@@ -26,7 +32,8 @@ def find_torch():
     It is searched for and never imported: pip's isolated build hides the environment's packages from ``sys.path``,
     and naming torch as a build requirement would fetch a second one.
     """
-    user = [site.getusersitepackages()] if sys.prefix == sys.base_prefix else []
+    # PREFIXES lacks the base's in a virtual environment that sees nothing outside itself, the user's site included
+    user = [site.getusersitepackages()] if sys.base_prefix in site.PREFIXES else []
     found = PathFinder.find_spec("torch", [*sys.path, *site.getsitepackages(), *user])
     oldest = ".".join(map(str, OLDEST_TORCH))
     if found is None or found.origin is None:

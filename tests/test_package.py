@@ -93,6 +93,46 @@ def test_build_without_torch_is_refused(tmp_path):
     assert said.startswith("pangu_ops: torch 2.10 or later must be installed") and said.endswith("came none\n")
 
 
+def test_build_finds_torch_in_the_user_site(tmp_path):
+    """As in pip's isolated build, which hides the user's site, of an environment that sees the system's packages."""
+    venv.create(tmp_path / "venv", system_site_packages=True)
+    python, environment = tmp_path / "venv/bin/python", {"PYTHONUSERBASE": str(tmp_path), "PYTHONNOUSERSITE": "1"}
+    if run_python("-c", "import torch", python=python, **environment).returncode == 0:
+        pytest.skip("the system's Python has a torch, which comes first")
+    user = run_python("-c", "import site; print(site.getusersitepackages())", python=python, **environment).stdout
+    torch = Path(user.strip()) / "torch"
+    torch.mkdir(parents=True)
+    (torch / "__init__.py").touch()
+    (torch / "version.py").write_text("__version__ = '2.9.1+cpu'\n")
+    site = tmp_path / "site"
+    site.mkdir()
+    for package in (setuptools, _distutils_hack):
+        (site / package.__name__).symlink_to(Path(package.__file__).parent)
+    said = refusal(python=python, PYTHONPATH=str(site), **environment)
+    assert said == f"pangu_ops: torch must be 2.10 or later, came 2.9 in {torch}\n"
+
+
+def test_build_with_an_older_setuptools_is_refused(tmp_path):
+    (tmp_path / "setuptools/command").mkdir(parents=True)
+    (tmp_path / "setuptools/__init__.py").write_text("__version__ = '69.0'\nExtension = find_packages = setup = None")
+    (tmp_path / "setuptools/command/__init__.py").touch()
+    (tmp_path / "setuptools/command/build_ext.py").write_text("build_ext = object")
+    assert refusal(PYTHONPATH=str(tmp_path)) == "pangu_ops: setuptools must be 77 or later, came 69.0\n"
+
+
+def test_make_leaves_no_half_environment(tmp_path):
+    python = tmp_path / "python"  # fails as where python3-venv is not installed: the folder is there, and no pip
+    python.write_text(
+        '#!/bin/sh\ncase "$*" in *venv*) mkdir -p "$3/bin"; touch "$3/bin/python"; exit 1;; esac; exit 1\n'
+    )
+    python.chmod(0o755)
+    half = tmp_path / "env"
+    done = subprocess.run(
+        ["make", "demo", f"PYTHON={python}", f"VENV={half}"], cwd=ROOT, text=True, capture_output=True
+    )
+    assert done.returncode != 0 and "-m venv" in done.stdout and not half.exists()
+
+
 def test_build_with_an_older_torch_is_refused(tmp_path):
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch/__init__.py").touch()

@@ -25,6 +25,6 @@ def contests():
         yield Contest(f"add_rms_norm T={tokens}", lambda tokens=tokens: prepare(tokens), bytes=tokens * H * 8)
 
 
-@pytest.mark.parametrize("contest", contests(), ids=str)
+@pytest.mark.parametrize("contest", list(contests()), ids=str)
 def test_add_rms_norm(benchmark, contest):
     contest.benchmark(benchmark)

@@ -33,6 +33,6 @@ def contests():
         yield Contest(f"moge_combine T={tokens}", lambda tokens=tokens: prepare(tokens), bytes=moved)
 
 
-@pytest.mark.parametrize("contest", contests(), ids=str)
+@pytest.mark.parametrize("contest", list(contests()), ids=str)
 def test_moge_combine(benchmark, contest):
     contest.benchmark(benchmark)

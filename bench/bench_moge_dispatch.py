@@ -27,6 +27,6 @@ def contests():
         yield Contest(f"moge_dispatch T={tokens}", lambda tokens=tokens: prepare(tokens), bytes=moved, exact=True)
 
 
-@pytest.mark.parametrize("contest", contests(), ids=str)
+@pytest.mark.parametrize("contest", list(contests()), ids=str)
 def test_moge_dispatch(benchmark, contest):
     contest.benchmark(benchmark)

@@ -42,7 +42,7 @@ def report(batches=200):
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("contest", contests(), ids=str)
+@pytest.mark.parametrize("contest", list(contests()), ids=str)
 def test_moge_gating(benchmark, contest):
     contest.benchmark(benchmark)
 

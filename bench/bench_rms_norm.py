@@ -20,6 +20,6 @@ def contests():
         yield Contest(f"rms_norm T={tokens}", lambda tokens=tokens: prepare(tokens), bytes=tokens * H * 4)
 
 
-@pytest.mark.parametrize("contest", contests(), ids=str)
+@pytest.mark.parametrize("contest", list(contests()), ids=str)
 def test_rms_norm(benchmark, contest):
     contest.benchmark(benchmark)

@@ -28,6 +28,6 @@ def contests():
         yield Contest(f"rotary T={tokens}", lambda tokens=tokens: prepare(tokens), bytes=moved)
 
 
-@pytest.mark.parametrize("contest", contests(), ids=str)
+@pytest.mark.parametrize("contest", list(contests()), ids=str)
 def test_rotary(benchmark, contest):
     contest.benchmark(benchmark)

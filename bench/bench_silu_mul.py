@@ -25,6 +25,6 @@ def contests():
         yield Contest(f"silu_mul T={tokens}", lambda tokens=tokens: prepare(tokens), bytes=tokens * I * 6)
 
 
-@pytest.mark.parametrize("contest", contests(), ids=str)
+@pytest.mark.parametrize("contest", list(contests()), ids=str)
 def test_silu_mul(benchmark, contest):
     contest.benchmark(benchmark)

@@ -25,9 +25,10 @@ void for_units(int64_t count, const Unit& unit) {
   });
 }
 
-// The number of units to cut one expert's panels into, when `experts` of them are shared by all threads.
-inline int64_t parts_of(int64_t experts, int64_t panels) {
-  int64_t wanted = 8 * int64_t(torch::stable::get_num_threads());
+// The number of units to cut one expert's panels into, when `experts` of them are shared by all threads: enough that
+// no thread waits long for the last one.
+inline int64_t parts_of(int64_t experts, int64_t panels, int64_t units_per_thread = 32) {
+  int64_t wanted = units_per_thread * int64_t(torch::stable::get_num_threads());
   return std::clamp<int64_t>((wanted + experts - 1) / std::max<int64_t>(experts, 1), 1, std::max<int64_t>(panels, 1));
 }
 

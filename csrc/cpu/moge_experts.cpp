@@ -31,7 +31,7 @@ void run(const MogeExperts& op, const std::vector<ExpertRows>& experts) {
       PackedRows packed(experts);
       Tensor activations = tile_activations(packed, x, gate_up, op.hidden, op.intermediate, op.rows);
       const bf16* hidden = data<bf16>(activations);
-      int64_t panels = op.hidden / TILE_K, parts = parts_of(experts.size(), panels);
+      int64_t panels = op.hidden / TILE_K, parts = parts_of(experts.size(), panels, TILE_UNITS);
       return for_units(experts.size() * parts, [&](int64_t unit) {
         int64_t expert = unit / parts, part = unit % parts;
         tile_down(packed, expert, expert + 1, hidden, down, op.hidden, op.intermediate, panels * part / parts * TILE_K, panels * (part + 1) / parts * TILE_K,

@@ -32,15 +32,15 @@ Routing route_ffn(const MogeFfn& op) {
   return routing;
 }
 
-// Cut the result's columns into pieces of whole panels; in each, add_products(first, last, sums) adds every expert's
-// weighted products to sums [T, H], then the addend and the rounding follow.
+// Cut the result's columns into `parts` pieces of whole panels; in each, add_products(first, last, sums) adds every
+// expert's weighted products to sums [T, H], then the addend and the rounding follow.
 template <class T, class Add>
-void sum_columns(const MogeFfn& op, int64_t panel, const Add& add_products) {
+void sum_columns(const MogeFfn& op, int64_t panel, int64_t parts, const Add& add_products) {
   Tensor sums = empty_of(op.x, {op.num_tokens, op.hidden}, ScalarType::Float);
   float* total = mutable_data<float>(sums);
   const T* addend = op.addend ? data<T>(*op.addend) : nullptr;
   T* out = mutable_data<T>(op.out);
-  int64_t panels = (op.hidden + panel - 1) / panel, parts = parts_of(1, panels);
+  int64_t panels = (op.hidden + panel - 1) / panel;
   for_units(parts, [&](int64_t part) {
     int64_t first = panels * part / parts * panel, last = std::min(op.hidden, panels * (part + 1) / parts * panel);
     for (int64_t token = 0; token < op.num_tokens; token++)
@@ -70,7 +70,8 @@ void run(const MogeFfn& op) {
       PackedRows rows(routing.experts);
       Tensor activations = tile_activations(rows, x, gate_up, op.hidden, op.intermediate, op.x);
       const bf16* hidden = data<bf16>(activations);
-      return sum_columns<T>(op, TILE_K, [&](int64_t first, int64_t last, float* total) {
+      int64_t parts = parts_of(1, op.hidden / TILE_K, TILE_UNITS);
+      return sum_columns<T>(op, TILE_K, parts, [&](int64_t first, int64_t last, float* total) {
         tile_down(rows, 0, rows.experts.size(), hidden, down, op.hidden, op.intermediate, first, last,
                   [&](int64_t row, int64_t column, vf products) {
                     float* sum = total + token_of(row) * op.hidden + column;
@@ -83,7 +84,8 @@ void run(const MogeFfn& op) {
   Tensor activations = empty_of(op.x, {op.num_tokens * op.num_slots, op.intermediate}, ScalarType::Float);
   float* hidden = mutable_data<float>(activations);
   gate_up_product(routing.experts, x, gate_up, op.hidden, op.intermediate, hidden);
-  sum_columns<T>(op, PANEL, [&](int64_t first, int64_t last, float* total) {
+  int64_t parts = parts_of(1, (op.hidden + PANEL - 1) / PANEL);
+  sum_columns<T>(op, PANEL, parts, [&](int64_t first, int64_t last, float* total) {
     for (const auto& [expert, begin, end] : routing.experts)
       multiply<float>([&](int64_t row) { return hidden + row * op.intermediate; }, begin, end,
                       down + expert * op.hidden * op.intermediate, first, last, op.intermediate,

@@ -14,6 +14,7 @@
 
 namespace pangu {
 
+constexpr int64_t TILE_UNITS = 8;  // per thread: tiles are so fast that reading the tokens again for each unit counts
 constexpr int64_t GROUP = 8;  // blocks of tokens whose packed rows stay in L2 while the weights pass by
 
 // Where each expert's blocks of 16 rows lie in a packed buffer.
@@ -87,7 +88,7 @@ Tensor tile_activations(const PackedRows& rows, const RowOf& x, const bf16* gate
   pack(rows, x, hidden, mutable_data<bf16>(packed_x));
   const bf16* packed = data<bf16>(packed_x);
   bf16* activations = mutable_data<bf16>(result);
-  int64_t panels = intermediate / TILE_SIDE, parts = parts_of(rows.experts.size(), panels);
+  int64_t panels = intermediate / TILE_SIDE, parts = parts_of(rows.experts.size(), panels, TILE_UNITS);
   for_units(rows.experts.size() * parts, [&](int64_t unit) {
     Tiles tiles;
     const auto& [expert, begin, end] = rows.experts[unit / parts];

@@ -150,14 +150,30 @@ def test_groups_have_a_field_of_their_own_only_where_they_differ(tmp_path):
 
 
 def test_a_failed_save_leaves_the_old_checkpoint(saved, monkeypatch):
-    def no_space(*args, **options):
-        raise OSError("no space left")
+    before, calls = sorted(saved.iterdir()), []
+
+    def no_space(tensors, file, **options):
+        calls.append(file)
+        if len(calls) == 2:
+            raise OSError("no space left")
+        save_file(tensors, file, **options)
 
     monkeypatch.setattr("safetensors.torch.save_file", no_space)
     with pytest.raises(OSError, match="no space left"):
-        save_pretrained(small(num_hidden_layers=1), saved)
+        save_pretrained(small(num_hidden_layers=1), saved, max_shard_bytes=15_000)
     monkeypatch.undo()
+    assert sorted(saved.iterdir()) == before
     assert same(pangu_ops.load_model(saved), small())
+
+
+def test_files_have_the_mode_of_any_other(saved):
+    (saved / "other").touch()
+    assert {file.stat().st_mode for file in saved.iterdir()} == {(saved / "other").stat().st_mode}
+
+
+def test_whole_numbers_become_floats():
+    theta = ProMoEConfig(rope_theta=10**18).rope_theta
+    assert isinstance(theta, float) and theta == 1e18
 
 
 def cut(path):
@@ -221,6 +237,18 @@ REFUSALS = {
     ),
     "no heads": (lambda path: edit_config(path, num_attention_heads=0), "num_attention_heads must be .*, came 0"),
     "uneven groups": (lambda path: edit_config(path, num_groups=3), "groups must divide num_experts, came '3 for 8'"),
+    "renormalised": (lambda path: edit_config(path, norm_topk_prob=True), "norm_topk_prob must be False, came True"),
+    "scaled": (lambda path: edit_config(path, routed_scaling_factor=2.5), "routed_scaling_factor must be 1, came 2.5"),
+    "no bias": (lambda path: edit_config(path, attention_bias=False), "attention_bias must be True, came False"),
+    "huge size": (lambda path: edit_config(path, vocab_size=2**31), "vocab_size must be at most 2147483647, came"),
+    "huge theta": (lambda path: edit_config(path, rope_theta=10**400), "rope_theta must be a positive number, came 1"),
+    "too many experts": (
+        lambda path: edit_config(path, num_hidden_layers=1024, num_experts=128),
+        r"num_hidden_layers \* num_experts must be at most 65536, came 131072",
+    ),
+    "BOS outside": (lambda path: edit_config(path, bos_token_id=40), "bos_token_id must be below vocab_size, came 40"),
+    "PAD outside": (lambda path: edit_config(path, pad_token_id=40), "pad_token_id must be below vocab_size, came 40"),
+    "long value": (lambda path: edit_config(path, hidden_act="a" * 9999), r"hidden_act must be 'silu', came .{80}$"),
     "endless layers": (lambda path: edit_config(path, num_hidden_layers=10**9), "num_hidden_layers must be at most"),
     "no theta": (lambda path: edit_config(path, rope_theta=0), "rope_theta must be a positive number, came 0"),
     NONE: (

@@ -144,6 +144,20 @@ def test_a_stream_of_any_ids_equals_the_whole(tokenizer):
         assert "".join(stream(tokenizer, ids)) == tokenizer.decode(ids), ids
 
 
+def test_a_stream_costs_the_same_for_every_id(tokenizer, monkeypatch):
+    """Control tokens have no text, and yet what came before them is not decoded again and again."""
+    decoded, decode = [], tokenizer.decode
+    monkeypatch.setattr(tokenizer, "decode", lambda ids: decoded.append(len(ids)) or decode(ids))
+    stream(tokenizer, [*tokenizer.encode("one"), *[tokenizer.control_ids["[unused16]"]] * 500])
+    assert max(decoded) < 20
+
+
+def test_a_chat_needs_its_control_tokens(folder, tmp_path):
+    tokenizer = with_listed(folder, tmp_path, ["[unused9]"])
+    with pytest.raises(ModelError, match=r"must have the control token \[unused10\] for a chat, came without it"):
+        tokenizer.encode_chat([{"role": "user", "content": "one"}])
+
+
 def test_text_that_is_no_unicode_is_encoded_all_the_same(tokenizer):
     assert tokenizer.encode("one\udcff") == tokenizer.encode("one?")
 
@@ -151,9 +165,15 @@ def test_text_that_is_no_unicode_is_encoded_all_the_same(tokenizer):
 def test_refusals(folder, tmp_path):
     with pytest.raises(ModelError, match="tokenizer.model: must be in .*, which has no such file"):
         Tokenizer(tmp_path)
-    (tmp_path / "tokenizer.model").write_bytes(b"not a model")
-    with pytest.raises(ModelError, match="tokenizer.model: must be a SentencePiece model, came a file that is not"):
+    (tmp_path / "tokenizer.model").mkdir()
+    with pytest.raises(ModelError, match="tokenizer.model: must be a regular file, came something else"):
         Tokenizer(tmp_path)
+    (tmp_path / "tokenizer.model").rmdir()
+    no_unicode = (folder / "tokenizer.model").read_bytes().replace(b"[unused9]", b"[unused\xff]")
+    for data in (b"not a model", b"", no_unicode):
+        (tmp_path / "tokenizer.model").write_bytes(data)
+        with pytest.raises(ModelError, match="tokenizer.model: must be a SentencePiece model, came a file that is not"):
+            Tokenizer(tmp_path)
     (tmp_path / "tokenizer.model").write_bytes((folder / "tokenizer.model").read_bytes())
     for text, message in (("{", "must be JSON"), ('{"added_tokens_decoder": [1]}', "added_tokens_decoder must map")):
         (tmp_path / "tokenizer_config.json").write_text(text)

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import reprlib
 import stat
+import sys
 from pathlib import Path
 
 
@@ -45,6 +47,10 @@ class ProMoEConfig:
         heads, groups, experts = self.num_attention_heads, self.num_groups, self.num_experts
         need(self.num_hidden_layers <= 1024, "num_hidden_layers must be at most 1024", self.num_hidden_layers)
         need(experts <= 1024, "num_experts must be at most 1024", experts)
+        experts_in_all = self.num_hidden_layers * experts
+        need(experts_in_all <= 2**16, "num_hidden_layers * num_experts must be at most 65536", experts_in_all)
+        for name in ("bos_token_id", "pad_token_id"):
+            need(getattr(self, name) < self.vocab_size, f"{name} must be below vocab_size", getattr(self, name))
         need(
             self.hidden_size % (2 * heads) == 0,
             "hidden_size must be a multiple of 2 * num_attention_heads",
@@ -67,11 +73,13 @@ class ProMoEConfig:
             need(isinstance(value, bool), f"{name} must be true or false", value)
         elif kind is float:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            need(number and 0 < value < float("inf"), f"{name} must be a positive number", value)
+            need(number and 0 < value <= sys.float_info.max, f"{name} must be a positive number", value)
+            setattr(self, name, float(value))
         elif value is not None or name != "num_groups":
             least = 0 if name.endswith("token_id") else 1
             whole = isinstance(value, int) and not isinstance(value, bool)
             need(whole and value >= least, f"{name} must be an integer of at least {least}", value)
+            need(value < 2**31, f"{name} must be at most 2147483647", value)
 
     @property
     def head_dim(self):
@@ -102,10 +110,17 @@ class ProMoEConfig:
 UNSUPPORTED = ("rope_scaling", "rope_parameters", "quantization_config", "sliding_window", "mlp_only_layers")
 
 
+# The same for fields of other architectures: the value that this arithmetic has.
+FIXED = {"hidden_act": "silu", "norm_topk_prob": False, "routed_scaling_factor": 1, "attention_bias": True}
+
+SHOWN = reprlib.Repr()
+SHOWN.maxstring = 80
+
+
 def need(condition, rule, came):
     """Raise ``config.json: rule, came ...`` unless ``condition`` holds."""
     if not condition:
-        raise ModelError(f"config.json: {rule}, came {came!r}")
+        raise ModelError(f"config.json: {rule}, came {SHOWN.repr(came)}")
 
 
 def check_file(path):
@@ -140,7 +155,8 @@ def read_config(path):
         "architectures must be ['PanguProMoEForCausalLM'], the one that is supported",
         data.get("architectures"),
     )
-    need(data.get("hidden_act", "silu") == "silu", "hidden_act must be 'silu'", data.get("hidden_act"))
+    for name, value in FIXED.items():
+        need(data.get(name, value) in (None, value), f"{name} must be {value!r}", data.get(name))
     for name in UNSUPPORTED:
         need(not data.get(name), f"{name} must be absent or empty", data.get(name))
     known = {field.name for field in dataclasses.fields(ProMoEConfig)}

@@ -5,7 +5,9 @@ import json
 import math
 import os
 import reprlib
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -182,20 +184,23 @@ def save_pretrained(model, path, dtype=None, max_shard_bytes=None):
         if max_shard_bytes is None
         else [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
     )
-    for file, shard in zip(names, shards, strict=True):
-        slots = {name: layout[name] for name in shard}
-        tensors = {
-            name: parameters[slot.parameter][slot.index].to(kinds[slot.parameter], copy=True).cpu()
-            for name, slot in slots.items()
-        }
-        save_file(tensors, path / f".{file}.tmp", metadata={"format": "pt"})
     texts = {"config.json": model.config.official(dtype)}
     if max_shard_bytes is not None:
         weight_map = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
         texts[INDEX] = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
-    for file, data in texts.items():
-        (path / f".{file}.tmp").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-    if max_shard_bytes is None:
-        (path / INDEX).unlink(missing_ok=True)  # of an earlier save: it would go before the single file
-    for file in (*names, *texts):
-        os.replace(path / f".{file}.tmp", path / file)
+    with tempfile.TemporaryDirectory(prefix=".saving-", dir=path) as staging:
+        staging = Path(staging)
+        for file, data in texts.items():
+            (staging / file).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        for file, shard in zip(names, shards, strict=True):
+            slots = {name: layout[name] for name in shard}
+            tensors = {
+                name: parameters[slot.parameter][slot.index].to(kinds[slot.parameter], copy=True).cpu()
+                for name, slot in slots.items()
+            }
+            save_file(tensors, staging / file, metadata={"format": "pt"})
+            shutil.copymode(staging / "config.json", staging / file)  # save_file's is for the owner alone
+        if max_shard_bytes is None:
+            (path / INDEX).unlink(missing_ok=True)  # of an earlier save: it would go before the single file
+        for file in (*names, *texts):
+            os.replace(staging / file, path / file)

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from pangu_ops.models.config import ModelError, read_json
+from pangu_ops.models.config import ModelError, check_file, read_json
 
 ROLES = {"system": "系统", "user": "用户", "assistant": "助手", "tool": "工具", "function": "方法"}
 
@@ -20,23 +20,22 @@ class Tokenizer:
         from sentencepiece import SentencePieceProcessor
 
         path = Path(path)
-        if not (path / "tokenizer.model").exists():
-            raise ModelError(f"tokenizer.model: must be in {path}, which has no such file")
+        check_file(path / "tokenizer.model")
         self.bos_token_id = bos_token_id
         self.pieces = SentencePieceProcessor()
         try:
             self.pieces.LoadFromSerializedProto((path / "tokenizer.model").read_bytes())
-        except RuntimeError:
+            pieces = [self.pieces.id_to_piece(id) for id in range(len(self.pieces))]
+        except (RuntimeError, UnicodeDecodeError):
             raise ModelError("tokenizer.model: must be a SentencePiece model, came a file that is not") from None
-        self.control_ids = {name: self.pieces.piece_to_id(name) for name in self._control_tokens(path)}
+        self.control_ids = {name: self.pieces.piece_to_id(name) for name in self._control_tokens(path, pieces)}
         # The longest first, so that no token hides one that begins with it.
         names = sorted(self.control_ids, key=len, reverse=True)
         self._split = re.compile(f"({'|'.join(map(re.escape, names))})" if names else "(?!)")
         self._hidden = {*self.control_ids.values(), bos_token_id}
 
-    def _control_tokens(self, path):
+    def _control_tokens(self, path, pieces):
         """The names that tokenizer_config.json lists, or else every ``[unusedN]``; only those that are pieces."""
-        pieces = [self.pieces.id_to_piece(id) for id in range(len(self.pieces))]
         if (path / "tokenizer_config.json").exists():
             listed = read_json(path / "tokenizer_config.json").get("added_tokens_decoder")
             if listed:
@@ -62,13 +61,20 @@ class Tokenizer:
 
     def encode_chat(self, messages):
         """Ids of a conversation, up to where the assistant's next turn begins."""
+        for name in ("[unused9]", "[unused10]"):
+            if name not in self.control_ids:
+                raise ModelError(f"tokenizer.model: must have the control token {name} for a chat, came without it")
         return self.encode(chat_text(messages))
+
+    def hides(self, id):
+        """Whether ``id`` has no text; a model's vocabulary may have room to spare."""
+        return id in self._hidden or id >= len(self.pieces)
 
     def decode(self, ids):
         """The text of ``ids``, without control tokens; the parts between them are decoded each on its own."""
         parts = [[]]
         for id in ids:
-            if id in self._hidden or id >= len(self.pieces):  # a model's vocabulary may have room to spare
+            if self.hides(id):
                 parts.append([])
             else:
                 parts[-1].append(id)
@@ -87,9 +93,11 @@ class StreamDecoder:
         """The text that ``id`` completes, often its own and at times none."""
         self.ids.append(id)
         text = self._pending()
-        if text.endswith("\N{REPLACEMENT CHARACTER}"):
+        if self.tokenizer.hides(id):
+            self.start = len(self.ids)  # what follows is decoded on its own
+        elif text.endswith("\N{REPLACEMENT CHARACTER}"):
             return ""
-        if self.tokenizer.decode(self.ids[self.shown :]).strip():
+        elif self.tokenizer.decode(self.ids[self.shown :]).strip():
             self.start = self.shown
         self.shown = len(self.ids)
         return text

@@ -18,7 +18,7 @@ test-full: $(VENV)/built
 	$(RUN) -m pytest -m ""
 
 bench: $(VENV)/built
-	$(RUN) -m pytest bench
+	$(RUN) -m pytest -s bench
 
 lint: $(VENV)/built
 	$(RUN) -m ruff check .

@@ -63,12 +63,10 @@ def use(name):
 
     The choice holds for the whole process until the block ends; it is meant for tests and comparisons.
     """
-    reason = missing(name)
-    if reason:
-        raise RuntimeError(f"use: {name} must be able to run here, came: {reason}")
-    before = _loaded[0] if _loaded else None
+    _require(name, "use")
+    before = current()
     try:
-        _switch(None if name == "reference" else name)
+        _switch(name)
         yield
     finally:
         _switch(before)
@@ -78,34 +76,34 @@ def load():
     """Load the best native kernels for this CPU, or those that PANGU_OPS_CPU_ISA names."""
     wanted = os.environ.get("PANGU_OPS_CPU_ISA")
     if wanted:
-        reason = missing(wanted)
-        if reason:
-            raise RuntimeError(f"PANGU_OPS_CPU_ISA: {wanted} must be able to run here, came: {reason}")
-        _switch(None if wanted == "reference" else wanted)
-        return
-    usable = [isa for isa in CPU_FLAGS if not missing(isa)]
-    _switch(usable[-1] if usable else None)
+        _require(wanted, "PANGU_OPS_CPU_ISA")
+    else:
+        wanted = ["reference", *(isa for isa in CPU_FLAGS if not missing(isa))][-1]
+    _switch(wanted)
 
 
-def _switch(isa):
-    """Unload the native kernels in use and load those of ``isa``; their static objects (de)register them."""
+def _require(name, who):
+    reason = missing(name)
+    if reason:
+        raise RuntimeError(f"{who}: {name} must be able to run here, came: {reason}")
+
+
+def _switch(name):
+    """Unload the native kernels in use and load those of ``name``; their static objects (de)register them."""
     global _loaded
     if _loaded is not None:
         _ctypes.dlclose(_loaded[1]._handle)
         _loaded = None
-    if isa is not None:
+    if name != "reference":
+        file = library(name)
         try:
-            _loaded = (isa, ctypes.CDLL(str(library(isa))))
+            _loaded = (name, ctypes.CDLL(str(file)))
         except OSError as error:
-            raise RuntimeError(
-                f"pangu_ops: {library(isa).name} must be a library for this torch, came: {error}"
-            ) from None
+            raise RuntimeError(f"pangu_ops: {file.name} must be a library for this torch, came: {error}") from None
 
 
 def _cpu_flags():
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return ()
-    if not os.path.exists("/proc/cpuinfo"):
+    if platform.machine() not in ("x86_64", "AMD64") or not os.path.exists("/proc/cpuinfo"):
         return ()
     with open("/proc/cpuinfo") as lines:
         return next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), ())

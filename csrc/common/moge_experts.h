@@ -32,8 +32,8 @@ inline MogeExperts moge_experts_prologue(const Tensor& rows, const Tensor& exper
   PANGU_CHECK(expert_offsets.dim() == 1 && expert_offsets.size(0) == num_experts + 1, op,
               "expert_offsets must be [E+1] = [" + std::to_string(num_experts + 1) + "]", expert_offsets);
   check_dtype(op, "expert_offsets", expert_offsets, ScalarType::Int);
-  return {dense(rows), dense(expert_offsets),  dense(gate_up), dense(down), empty_of(rows, {rows.size(0), rows.size(1)}),
-          rows.size(0), num_experts, rows.size(1), gate_up.size(1) / 2};
+  return {dense(rows), dense(expert_offsets), dense(gate_up), dense(down),
+          empty_of(rows, {rows.size(0), rows.size(1)}), rows.size(0), num_experts, rows.size(1), gate_up.size(1) / 2};
 }
 
 }  // namespace pangu

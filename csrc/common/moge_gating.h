@@ -23,7 +23,8 @@ inline MogeGating moge_gating_prologue(const Tensor& logits, int64_t num_groups,
   PANGU_CHECK(logits.dim() == 2, op, "logits must be [T, E]", logits);
   check_float(op, "logits", logits);
   int64_t num_tokens = logits.size(0), num_experts = logits.size(1);
-  PANGU_CHECK(1 <= num_experts && num_experts <= MAX_EXPERTS, op, "the number of experts must be 1 to 1024", num_experts);
+  PANGU_CHECK(1 <= num_experts && num_experts <= MAX_EXPERTS, op, "the number of experts must be 1 to 1024",
+              num_experts);
   PANGU_CHECK(num_groups >= 1 && num_experts % num_groups == 0, op, "num_groups must divide the number of experts",
               std::to_string(num_groups) + " for " + std::to_string(num_experts) + " experts");
   int64_t group_size = num_experts / num_groups;

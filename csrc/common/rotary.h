@@ -13,7 +13,9 @@ struct Rotary {
 };
 
 // Heads are read where they lie, as slices of a fused projection, as long as a head itself is contiguous.
-inline Tensor dense_heads(const Tensor& heads) { return heads.stride(2) == 1 ? heads : torch::stable::contiguous(heads); }
+inline Tensor dense_heads(const Tensor& heads) {
+  return heads.stride(2) == 1 ? heads : torch::stable::contiguous(heads);
+}
 
 inline Rotary rotary_prologue(const Tensor& q, const Tensor& k, const Tensor& cos, const Tensor& sin) {
   PANGU_CHECK(q.dim() == 3 && q.size(2) % 2 == 0 && q.size(2) >= 2, "rotary", "q must be [T, Hq, D] with an even D", q);

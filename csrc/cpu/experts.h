@@ -32,60 +32,65 @@ inline int64_t parts_of(int64_t experts, int64_t panels, int64_t units_per_threa
   return std::clamp<int64_t>((wanted + experts - 1) / std::max<int64_t>(experts, 1), 1, std::max<int64_t>(panels, 1));
 }
 
-// store(row, n, product) for the rows [begin, end) and the weight rows [first, last) of w [.., size]: product is
-// x(row) . w[n]. Weight rows past the last one are read as the last one and not stored.
-template <class X, class W, class RowOf, class Store>
-void multiply(const RowOf& x, int64_t begin, int64_t end, const W* w, int64_t first, int64_t last, int64_t size,
-              const Store& store) {
+// For the rows [begin, end) and the panels [first, last) of weight rows, w(panel, i) the i-th row of a panel:
+// store(row, panel, products), the PANEL products of x(row) with the panel's rows.
+template <class X, class W, class RowOf, class WeightOf, class Store>
+void dot_panels(const RowOf& x, int64_t begin, int64_t end, const WeightOf& w, int64_t first, int64_t last,
+                int64_t size, const Store& store) {
   const X* rows[TILE];
-  const W* panel[PANEL];
+  const W* weights[PANEL];
   float products[TILE * PANEL];
-  for (int64_t n = first; n < last; n += PANEL) {
-    for (int64_t i = 0; i < PANEL; i++) panel[i] = w + std::min(n + i, last - 1) * size;
+  for (int64_t panel = first; panel < last; panel++) {
+    for (int64_t i = 0; i < PANEL; i++) weights[i] = w(panel, i);
     for (int64_t row = begin, m; row < end; row += m) {
       m = end - row == TILE + 1 ? 2 : std::min<int64_t>(end - row, TILE);
       for (int64_t i = 0; i < m; i++) rows[i] = x(row + i);
-      dot(rows, m, panel, size, products);
-      for (int64_t i = 0; i < m; i++) store(row + i, n, std::min<int64_t>(PANEL, last - n), products + i * PANEL);
+      dot(rows, m, weights, size, products);
+      for (int64_t i = 0; i < m; i++) store(row + i, panel, products + i * PANEL);
     }
   }
 }
 
-// hidden[row] = silu(gate . x(row)) * (up . x(row)) for every expert's rows; gate_up is [E, 2I, H].
+// The first product: activations[row] = silu(gate . x(row)) * (up . x(row)) for every expert's rows; gate_up is
+// [E, 2I, H]. A panel holds as many rows of the gate as of the up projection.
 template <class T, class RowOf>
-void gate_up_product(const std::vector<ExpertRows>& experts, const RowOf& x, const T* gate_up, int64_t hidden,
-                     int64_t intermediate, float* activations) {
-  constexpr int64_t HALF = PANEL / 2;  // as many rows of the gate as of the up projection in one panel
+void dot_gate_up(const std::vector<ExpertRows>& experts, const RowOf& x, const T* gate_up, int64_t hidden,
+                 int64_t intermediate, float* activations) {
+  constexpr int64_t HALF = PANEL / 2;
   int64_t panels = (intermediate + HALF - 1) / HALF;
   int64_t parts = parts_of(experts.size(), panels);
   for_units(experts.size() * parts, [&](int64_t unit) {
     const auto& [expert, begin, end] = experts[unit / parts];
-    const T* gate = gate_up + expert * 2 * intermediate * hidden;
-    const T* up = gate + intermediate * hidden;
     int64_t part = unit % parts;
-    const T *rows[TILE], *panel[PANEL];
-    float products[TILE * PANEL];
-    for (int64_t i = panels * part / parts * HALF; i < std::min(intermediate, panels * (part + 1) / parts * HALF);
-         i += HALF) {
-      int64_t count = std::min(HALF, intermediate - i);
-      for (int64_t j = 0; j < HALF; j++) {
-        panel[j] = gate + (i + std::min(j, count - 1)) * hidden;
-        panel[HALF + j] = up + (i + std::min(j, count - 1)) * hidden;
-      }
-      for (int64_t row = begin, m; row < end; row += m) {
-        m = end - row == TILE + 1 ? 2 : std::min<int64_t>(end - row, TILE);
-        for (int64_t j = 0; j < m; j++) rows[j] = x(row + j);
-        dot(rows, m, panel, hidden, products);
-        for (int64_t r = 0; r < m; r++) {
-          const float* g = products + r * PANEL;
-          float* to = activations + (row + r) * intermediate + i;
-          for_vectors(count, [&](int64_t j, auto load, auto store) {
-            store(to + j, silu(load(g + j)) * load(g + HALF + j));
-          });
-        }
-      }
-    }
+    const T* gate = gate_up + expert * 2 * intermediate * hidden;
+    auto weights = [=](int64_t panel, int64_t i) {  // past the last one, the last one again
+      int64_t row = std::min(panel * HALF + i % HALF, intermediate - 1);
+      return gate + (i / HALF * intermediate + row) * hidden;
+    };
+    dot_panels<T, T>(x, begin, end, weights, panels * part / parts, panels * (part + 1) / parts, hidden,
+                     [&](int64_t row, int64_t panel, const float* products) {
+                       float* to = activations + row * intermediate + panel * HALF;
+                       for_vectors(std::min(HALF, intermediate - panel * HALF), [&](int64_t i, auto load, auto store) {
+                         store(to + i, silu(load(products + i)) * load(products + HALF + i));
+                       });
+                     });
   });
+}
+
+// The second product, for one expert's rows and the panels [first, last) of columns of the result; down is
+// [E, H, I]: store_columns(row, column, products, count).
+template <class T, class Store>
+void dot_down(const ExpertRows& rows, const float* activations, const T* down, int64_t hidden, int64_t intermediate,
+              int64_t first, int64_t last, const Store& store_columns) {
+  const T* matrix = down + rows.expert * hidden * intermediate;
+  auto weights = [=](int64_t panel, int64_t i) {  // past the last one, the last one again
+    return matrix + std::min(panel * PANEL + i, hidden - 1) * intermediate;
+  };
+  dot_panels<float, T>([=](int64_t row) { return activations + row * intermediate; }, rows.begin, rows.end, weights,
+                       first, last, intermediate, [&](int64_t row, int64_t panel, const float* products) {
+                         int64_t column = panel * PANEL;
+                         store_columns(row, column, products, std::min<int64_t>(PANEL, hidden - column));
+                       });
 }
 
 }  // namespace pangu

@@ -34,8 +34,8 @@ void run(const MogeExperts& op, const std::vector<ExpertRows>& experts) {
       int64_t panels = op.hidden / TILE_K, parts = parts_of(experts.size(), panels, TILE_UNITS);
       return for_units(experts.size() * parts, [&](int64_t unit) {
         int64_t expert = unit / parts, part = unit % parts;
-        tile_down(packed, expert, expert + 1, hidden, down, op.hidden, op.intermediate, panels * part / parts * TILE_K, panels * (part + 1) / parts * TILE_K,
-                  [&](int64_t row, int64_t column, vf products) {
+        tile_down(packed, expert, expert + 1, hidden, down, op.hidden, op.intermediate, panels * part / parts,
+                  panels * (part + 1) / parts, [&](int64_t row, int64_t column, vf products) {
                     store(out + row * op.hidden + column, products);
                   });
       });
@@ -44,20 +44,15 @@ void run(const MogeExperts& op, const std::vector<ExpertRows>& experts) {
 #endif
   Tensor activations = empty_of(op.rows, {op.num_rows, op.intermediate}, ScalarType::Float);
   float* hidden = mutable_data<float>(activations);
-  gate_up_product(experts, x, gate_up, op.hidden, op.intermediate, hidden);
+  dot_gate_up(experts, x, gate_up, op.hidden, op.intermediate, hidden);
   int64_t panels = (op.hidden + PANEL - 1) / PANEL, parts = parts_of(experts.size(), panels);
   for_units(experts.size() * parts, [&](int64_t unit) {
-    const auto& [expert, begin, end] = experts[unit / parts];
     int64_t part = unit % parts;
-    multiply<float>([&](int64_t row) { return hidden + row * op.intermediate; }, begin, end,
-                    down + expert * op.hidden * op.intermediate, panels * part / parts * PANEL,
-                    std::min(op.hidden, panels * (part + 1) / parts * PANEL), op.intermediate,
-                    [&](int64_t row, int64_t n, int64_t count, const float* products) {
-                      float padded[PANEL + LANES];  // for whole vectors
-                      std::copy(products, products + count, padded);
-                      T* to = out + row * op.hidden + n;
-                      for_vectors(count, [&](int64_t i, auto, auto store) { store(to + i, load(padded + i)); });
-                    });
+    dot_down(experts[unit / parts], hidden, down, op.hidden, op.intermediate, panels * part / parts,
+             panels * (part + 1) / parts, [&](int64_t row, int64_t column, const float* products, int64_t count) {
+               T* to = out + row * op.hidden + column;
+               for_vectors(count, [&](int64_t i, auto load, auto store) { store(to + i, load(products + i)); });
+             });
   });
 }
 

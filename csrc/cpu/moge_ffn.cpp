@@ -32,8 +32,8 @@ Routing route_ffn(const MogeFfn& op) {
   return routing;
 }
 
-// Cut the result's columns into `parts` pieces of whole panels; in each, add_products(first, last, sums) adds every
-// expert's weighted products to sums [T, H], then the addend and the rounding follow.
+// Cut the result's columns into `parts` pieces of whole panels; in each, add_products(first panel, last panel, sums)
+// adds every expert's weighted products to sums [T, H], then the addend and the rounding follow.
 template <class T, class Add>
 void sum_columns(const MogeFfn& op, int64_t panel, int64_t parts, const Add& add_products) {
   Tensor sums = empty_of(op.x, {op.num_tokens, op.hidden}, ScalarType::Float);
@@ -42,10 +42,11 @@ void sum_columns(const MogeFfn& op, int64_t panel, int64_t parts, const Add& add
   T* out = mutable_data<T>(op.out);
   int64_t panels = (op.hidden + panel - 1) / panel;
   for_units(parts, [&](int64_t part) {
-    int64_t first = panels * part / parts * panel, last = std::min(op.hidden, panels * (part + 1) / parts * panel);
+    int64_t first_panel = panels * part / parts, last_panel = panels * (part + 1) / parts;
+    int64_t first = first_panel * panel, last = std::min(op.hidden, last_panel * panel);
     for (int64_t token = 0; token < op.num_tokens; token++)
       std::fill(total + token * op.hidden + first, total + token * op.hidden + last, 0.0f);
-    add_products(first, last, total);
+    add_products(first_panel, last_panel, total);
     for (int64_t token = 0; token < op.num_tokens; token++) {
       int64_t at = token * op.hidden + first;
       for_vectors(last - first, [&](int64_t i, auto load, auto store) {
@@ -83,17 +84,16 @@ void run(const MogeFfn& op) {
 #endif
   Tensor activations = empty_of(op.x, {op.num_tokens * op.num_slots, op.intermediate}, ScalarType::Float);
   float* hidden = mutable_data<float>(activations);
-  gate_up_product(routing.experts, x, gate_up, op.hidden, op.intermediate, hidden);
+  dot_gate_up(routing.experts, x, gate_up, op.hidden, op.intermediate, hidden);
   int64_t parts = parts_of(1, (op.hidden + PANEL - 1) / PANEL);
   sum_columns<T>(op, PANEL, parts, [&](int64_t first, int64_t last, float* total) {
-    for (const auto& [expert, begin, end] : routing.experts)
-      multiply<float>([&](int64_t row) { return hidden + row * op.intermediate; }, begin, end,
-                      down + expert * op.hidden * op.intermediate, first, last, op.intermediate,
-                      [&](int64_t row, int64_t n, int64_t count, const float* products) {
-                        float* sum = total + token_of(row) * op.hidden + n;
-                        float weight = weight_of(row);
-                        for (int64_t i = 0; i < count; i++) sum[i] += products[i] * weight;
-                      });
+    for (const ExpertRows& rows : routing.experts)
+      dot_down(rows, hidden, down, op.hidden, op.intermediate, first, last,
+               [&](int64_t row, int64_t column, const float* products, int64_t count) {
+                 float* sum = total + token_of(row) * op.hidden + column;
+                 float weight = weight_of(row);
+                 for (int64_t i = 0; i < count; i++) sum[i] += products[i] * weight;
+               });
   });
 }
 

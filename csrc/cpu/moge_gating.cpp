@@ -83,9 +83,10 @@ struct Gate {
   int32_t* expert_ids;
 
   explicit Gate(const MogeGating& op)
-      : op(op), logits(data<T>(op.logits)), correction_bias(op.correction_bias ? data<float>(*op.correction_bias) : nullptr),
-        expert_scale(op.expert_scale ? data<float>(*op.expert_scale) : nullptr), weights(mutable_data<float>(op.weights)),
-        expert_ids(mutable_data<int32_t>(op.expert_ids)) {}
+      : op(op), logits(data<T>(op.logits)),
+        correction_bias(op.correction_bias ? data<float>(*op.correction_bias) : nullptr),
+        expert_scale(op.expert_scale ? data<float>(*op.expert_scale) : nullptr),
+        weights(mutable_data<float>(op.weights)), expert_ids(mutable_data<int32_t>(op.expert_ids)) {}
 
   void token(int64_t token, GatingRow& row) const {
     int64_t group_size = op.num_experts / op.num_groups, top_k = op.num_groups * op.topk_per_group;

@@ -112,8 +112,8 @@ Tensor tile_activations(const PackedRows& rows, const RowOf& x, const bf16* gate
   return result;
 }
 
-// The second product, for the experts [first_expert, last_expert) of rows and the columns [first, last) of the
-// result, both multiples of 32: store_columns(row, column, products of 16 columns).
+// The second product, for the experts [first_expert, last_expert) of rows and the panels [first, last) of 32
+// columns of the result: store_columns(row, column, products of 16 columns).
 template <class Store>
 void tile_down(const PackedRows& rows, int64_t first_expert, int64_t last_expert, const bf16* activations,
                const bf16* down, int64_t hidden, int64_t intermediate, int64_t first, int64_t last,
@@ -124,7 +124,7 @@ void tile_down(const PackedRows& rows, int64_t first_expert, int64_t last_expert
     int64_t row = begin, stop = end;
     tile_panels([&, w = down + expert * hidden * intermediate](
                     int64_t panel, int half) { return w + (2 * panel + half) * TILE_SIDE * intermediate; },
-                first / TILE_K, last / TILE_K, intermediate, activations + rows.first_block[i] * intermediate * TILE_SIDE,
+                first, last, intermediate, activations + rows.first_block[i] * intermediate * TILE_SIDE,
                 rows.blocks(begin, end), [&](int64_t panel, int64_t block, const float* low, const float* high) {
                   for (int half = 0; half < 2; half++) {
                     vi columns[TILE_SIDE];

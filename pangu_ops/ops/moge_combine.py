@@ -47,17 +47,16 @@ def outputs(rows, weights, slot_rows, addend=None):
 
 
 def gather(rows, slot_rows):
-    """``rows[slot_rows]`` as ``[T, K, H]`` for the arithmetic, zero where the slot is masked."""
-    if rows.shape[0] == 0:
-        return rows.new_zeros(*slot_rows.shape, rows.shape[1], dtype=accumulate_dtype(rows))
+    """``rows[slot_rows]`` as ``[T, K, H]`` for the arithmetic, zero where masked; and which slots are not masked."""
     valid = (slot_rows >= 0) & (slot_rows < rows.shape[0])
+    if rows.shape[0] == 0:
+        return rows.new_zeros(*slot_rows.shape, rows.shape[1], dtype=accumulate_dtype(rows)), valid
     index = torch.where(valid, slot_rows, 0).long()
-    return torch.where(valid[..., None], rows[index].to(accumulate_dtype(rows)), 0.0)
+    return torch.where(valid[..., None], rows[index].to(accumulate_dtype(rows)), 0.0), valid
 
 
 def reference(rows, weights, slot_rows, addend=None):
-    picked = gather(rows, slot_rows)
-    valid = (slot_rows >= 0) & (slot_rows < rows.shape[0])
+    picked, valid = gather(rows, slot_rows)
     total = picked.new_zeros(slot_rows.shape[0], rows.shape[1])
     for slot in range(slot_rows.shape[1]):
         total = torch.where(valid[:, slot, None], total + weights[:, slot, None] * picked[:, slot], total)
@@ -86,8 +85,8 @@ def backward_outputs(grad, rows, weights, slot_rows):
 
 def backward_reference(grad, rows, weights, slot_rows):
     grad = grad.to(accumulate_dtype(rows))
-    valid = (slot_rows >= 0) & (slot_rows < rows.shape[0])
-    grad_weights = torch.where(valid, (gather(rows, slot_rows) * grad[:, None]).sum(-1), 0.0)
+    picked, valid = gather(rows, slot_rows)
+    grad_weights = torch.where(valid, (picked * grad[:, None]).sum(-1), 0.0)
     grad_rows = rows.new_zeros(rows.shape, dtype=grad.dtype)
     # Added, not written: a caller may point two slots at one row.
     grad_rows.index_add_(0, slot_rows[valid].long(), (weights[..., None] * grad[:, None])[valid])

@@ -16,6 +16,9 @@ from pangu_ops.info import cpu_model
 from pangu_ops.testing.timing import COPY_BYTES, copy_limit, keep_memory, medians
 
 FOLDER = Path(__file__).parents[2] / "bench"
+# Largest difference between ours and a rival's result, over the root mean square: rivals round to bfloat16 after
+# every step. It tells a wrong result from a right one; how right ours is, the tests say.
+AGREEMENT = 0.2
 
 
 @dataclass
@@ -26,7 +29,6 @@ class Contest:
     prepare: object
     bytes: int = 0  # read and written once
     flops: int = 0
-    tolerance: float = 2e-2  # of the root mean square, between bfloat16 results
     exact: bool = False
     budget: float = 2.0
     results: dict = field(default_factory=dict)
@@ -51,7 +53,7 @@ class Contest:
                 assert torch.equal(a, b), f"{self.name}: pangu and {name} must agree bit for bit"
             else:
                 error = (a.float() - b.float()).abs().max() / b.float().square().mean().sqrt()
-                assert error <= 10 * self.tolerance, f"{self.name}: pangu and {name} must agree, differ by {error:.3g}"
+                assert error <= AGREEMENT, f"{self.name}: pangu and {name} must agree, differ by {error:.3g}"
 
     def benchmark(self, fixture):
         """The same under pytest-benchmark, with every ratio in the saved results."""

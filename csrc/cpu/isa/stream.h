@@ -1,4 +1,4 @@
-// Moving whole rows: stores that do not pass through the cache, and asking for a line ahead of time.
+// Moving whole rows with stores that do not pass through the cache.
 #pragma once
 
 #include <cstdint>

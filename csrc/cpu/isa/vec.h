@@ -1,5 +1,5 @@
-// What the kernels do with a vector, whatever its width: load, store, exp. The compiler's vector types
-// carry the arithmetic (a * b + c becomes one FMA), so only what they cannot say is written per instruction set.
+// What the kernels do with a vector, whatever its width: load, store, exp. The compiler's vector types carry the
+// arithmetic (a * b + c becomes one FMA), so only what they cannot say is written per instruction set.
 #pragma once
 
 #include <cmath>

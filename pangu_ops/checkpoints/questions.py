@@ -285,12 +285,17 @@ KINDS = {
 }
 
 
+def is_held_out(kind, problem):
+    """Whether a hash keeps ``problem`` away from training; the same on every machine."""
+    digest = hashlib.sha256(f"{kind} {problem}".encode()).digest()
+    return int.from_bytes(digest, "big") % HELD_OUT_SHARE == 0
+
+
 def ask(kind, rng, held_out):
     """One :class:`Question` of ``kind`` from the held-out problems or from those for training."""
     while True:
         problem, text, answer = KINDS[kind](rng)
-        digest = hashlib.sha256(f"{kind} {problem}".encode()).digest()
-        if (int.from_bytes(digest, "big") % HELD_OUT_SHARE == 0) == held_out:
+        if is_held_out(kind, problem) == held_out:
             return Question(kind, text, str(answer), held_out)
 
 

@@ -1,6 +1,6 @@
-"""Train the shipped checkpoint from scratch: ``python -m pangu_ops.checkpoints.train OUT --state FILE``.
+"""Train a shipped checkpoint from scratch: ``python -m pangu_ops.checkpoints.train FAMILY OUT --state FILE``.
 
-Only the tokens of the answers are learnt. One forward pass predicts each of them from the right ones before it, so
+FAMILY is embedded or pro-moe; lessons.py says what each of them learns. Only the tokens of the answers are learnt. One forward pass predicts each of them from the right ones before it, so
 where all are predicted, greedy generation gives this answer.
 """
 
@@ -19,41 +19,27 @@ from tqdm import tqdm
 
 from pangu_ops import load_balance_loss
 from pangu_ops.checkpoints import tokenizer
-from pangu_ops.checkpoints.questions import KINDS, ask, held_out_questions
-from pangu_ops.models.config import ProMoEConfig
-from pangu_ops.models.loader import save_pretrained
-from pangu_ops.models.pro_moe import ProMoEForCausalLM
+from pangu_ops.checkpoints.lessons import LESSONS
+from pangu_ops.models.loader import MODELS, save_pretrained
 from pangu_ops.models.tokenizer import chat_text
+from pangu_ops.testing.timing import keep_memory
 
-SIZES = dict(
-    hidden_size=96,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    num_experts=64,
-    num_experts_per_tok=8,
-    moe_intermediate_size=24,
-    shared_expert_intermediate_size=256,
-    max_position_embeddings=256,
-    rope_theta=10000.0,
-    initializer_range=0.05,
-)
-BATCH, PARTS = 64, 2  # questions in a batch, and the parts of like length that it is cut into against padding
+BATCH, PARTS = 64, 2  # examples in a batch, and the parts of like length that it is cut into against padding
 IGNORED = -100
 BALANCE = 0.005  # weight of the load balance loss
 ADAM = 0.3  # AdamW's learning rate as a share of Muon's
-PROBE = 16  # questions of each kind that a look at the accuracy asks
+PROBE = 16  # examples of each key that a look at the accuracy asks
 
 
-def encode(pieces, question):
+def encode(pieces, example):
     """Token ids of the whole conversation, and the number of them that come before the answer."""
-    ids = [pieces.bos_id(), *pieces.encode(chat_text([{"role": "user", "content": question.text}]))]
-    return ids + pieces.encode(f"{question.answer}[unused10]"), len(ids)
+    ids = [pieces.bos_id(), *pieces.encode(chat_text(example.messages))]
+    return ids + pieces.encode(f"{example.answer}[unused10]"), len(ids)
 
 
-def batch_of(pieces, questions):
+def batch_of(pieces, examples):
     """``ids [B, S]`` and ``labels [B, S]``: the next token inside an answer, IGNORED elsewhere."""
-    encoded = [encode(pieces, question) for question in questions]
+    encoded = [encode(pieces, example) for example in examples]
     ids = torch.zeros(len(encoded), max(len(tokens) for tokens, _ in encoded) - 1, dtype=torch.long)
     labels = torch.full_like(ids, IGNORED)
     for row, (tokens, start) in enumerate(encoded):
@@ -62,35 +48,41 @@ def batch_of(pieces, questions):
     return ids, labels
 
 
-def parts_of_batch(pieces, rng, shares):
-    """A batch in parts of like length; ``shares`` says how often each kind is asked."""
-    questions = [ask(kind, rng, held_out=False) for kind in rng.choices(list(shares), list(shares.values()), k=BATCH)]
-    questions.sort(key=lambda question: len(question.text + question.answer))
+def length(example):
+    return sum(len(message["content"]) for message in example.messages) + len(example.answer)
+
+
+def parts_of_batch(pieces, lesson, rng, shares):
+    """A batch in parts of like length; ``shares`` says how often each key of the lesson is asked."""
+    examples = [lesson.example(key, rng) for key in rng.choices(list(shares), list(shares.values()), k=BATCH)]
+    examples.sort(key=length)
     size = BATCH // PARTS
-    return [batch_of(pieces, questions[start : start + size]) for start in range(0, BATCH, size)]
+    return [batch_of(pieces, examples[start : start + size]) for start in range(0, BATCH, size)]
 
 
 @torch.no_grad()
-def accuracy(model, pieces, questions):
-    """Kind to the share of its questions that greedy generation answers exactly."""
+def accuracy(model, pieces, examples):
+    """Key to the share of its examples that greedy generation answers exactly."""
     right = collections.defaultdict(list)
-    questions = sorted(questions, key=lambda question: len(question.text))
-    for start in range(0, len(questions), BATCH):
-        batch = questions[start : start + BATCH]
+    examples = sorted(examples, key=length)
+    for start in range(0, len(examples), BATCH):
+        batch = examples[start : start + BATCH]
         ids, labels = batch_of(pieces, batch)
         good = ((model(ids).argmax(-1) == labels) | (labels == IGNORED)).all(1)
-        for question, ok in zip(batch, good.tolist(), strict=True):
-            right[question.kind].append(ok)
-    return {kind: sum(right[kind]) / len(right[kind]) for kind in KINDS if kind in right}
+        for example, ok in zip(batch, good.tolist(), strict=True):
+            right[example.key].append(ok)
+    return {key: sum(marks) / len(marks) for key, marks in sorted(right.items())}
 
 
 def loss_of(model, ids, labels, tokens):
     """A part's share of the batch's mean loss over its ``tokens`` learnt."""
     routing = []
     logits = model(ids, routing=routing)
-    balance = sum(load_balance_loss(scores.softmax(-1), chosen) for scores, chosen in routing) / len(routing)
     loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum") / tokens
-    return loss + BALANCE / PARTS * balance
+    if routing:
+        balance = sum(load_balance_loss(scores.softmax(-1), chosen) for scores, chosen in routing) / len(routing)
+        loss = loss + BALANCE / PARTS * balance
+    return loss
 
 
 class Muon(torch.optim.Optimizer):
@@ -152,12 +144,13 @@ def write_checkpoint(model, out):
     os.replace(scratch, out)
 
 
-def new_model(pieces):
-    config = ProMoEConfig(vocab_size=len(pieces), eos_token_id=pieces.piece_to_id("[unused10]"), **SIZES)
-    model = ProMoEForCausalLM(config)
-    for layer in model.layers:
-        # The eight weights of a token sum to about an eighth at first: bring the experts up to the shared expert.
-        layer.moge.router_scale.data.fill_(8.0)
+def new_model(lesson, pieces):
+    config = lesson.config(vocab_size=len(pieces), eos_token_id=pieces.piece_to_id("[unused10]"), **lesson.sizes)
+    model = MODELS[lesson.config](config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("router_scale"):
+            # The eight weights of a token sum to about an eighth at first: bring the experts up to the shared expert.
+            parameter.data.fill_(8.0)
     return model
 
 
@@ -185,31 +178,34 @@ def load_state(path, model, optimizers, rng):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("family", choices=LESSONS)
     parser.add_argument("out", help="the checkpoint directory to write")
     parser.add_argument("--state", required=True, help="file to save the training's state to, and to resume from")
     parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--lr", type=float, default=0.007, help="of Muon, at its height")
+    parser.add_argument("--lr", type=float, help="of Muon, at its height (default: the lesson's)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=100, help="steps between two looks at the accuracy")
     args = parser.parse_args()
     if os.path.exists(args.out):
         parser.error(f"OUT must not exist yet, came {args.out}")
 
+    keep_memory()
+    lesson = LESSONS[args.family]
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer.train(scratch)
         pieces = sentencepiece.SentencePieceProcessor(model_file=f"{scratch}/tokenizer.model")
     torch.manual_seed(args.seed)
-    model, rng = new_model(pieces), random.Random(args.seed)
+    model, rng = new_model(lesson, pieces), random.Random(args.seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
-    optimizers = optimizers_of(model, args.lr)
+    optimizers = optimizers_of(model, args.lr or lesson.lr)
     rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    first, shares = 0, dict.fromkeys(KINDS, 1.0)
+    first, shares = 0, dict.fromkeys(lesson.keys, 1.0)
     if os.path.exists(args.state):
         first, shares = load_state(args.state, model, optimizers, rng)
 
-    held_out = held_out_questions(PROBE * len(KINDS))
+    held_out = [lesson.example(key, random.Random(i), held_out=True) for key in lesson.keys for i in range(PROBE)]
     for step in (progress := tqdm(range(first, args.steps), initial=first, total=args.steps)):
-        parts = parts_of_batch(pieces, rng, shares)
+        parts = parts_of_batch(pieces, lesson, rng, shares)
         tokens = sum(int((labels != IGNORED).sum()) for _, labels in parts)
         loss = 0.0
         for ids, labels in parts:
@@ -222,12 +218,12 @@ def main():
             optimizer.zero_grad()
         progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
         if (step + 1) % args.every == 0:
-            learnt = accuracy(model, pieces, [ask(kind, rng, held_out=False) for kind in KINDS for _ in range(PROBE)])
-            shares = {kind: 1.1 - learnt[kind] for kind in KINDS}
+            asked = [lesson.example(key, rng) for key in lesson.keys for _ in range(PROBE)]
+            shares = {key: lesson.share(learnt) for key, learnt in accuracy(model, pieces, asked).items()}
             known = accuracy(model, pieces, held_out)
-            kinds = ", ".join(f"{kind} {100 * share:.0f}" for kind, share in known.items())
+            keys = ", ".join(f"{key} {100 * share:.0f}" for key, share in known.items())
             mean = sum(known.values()) / len(known)
-            tqdm.write(f"step {step + 1}: loss {loss:.3f}, held-out {100 * mean:.1f} %: {kinds}")
+            tqdm.write(f"step {step + 1}: loss {loss:.3f}, held-out {100 * mean:.1f} %: {keys}")
             save_state(args.state, step + 1, model, optimizers, rng, shares)
     write_checkpoint(model, args.out)
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import torch
 
-from pangu_ops.models.config import ModelError, check_file, read_config, read_json
+from pangu_ops.models.config import EmbeddedConfig, ModelError, ProMoEConfig, check_file, read_config, read_json
+from pangu_ops.models.embedded import EmbeddedForCausalLM
 from pangu_ops.models.layout import checkpoint_layout
 from pangu_ops.models.pro_moe import ProMoEForCausalLM
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+MODELS = {EmbeddedConfig: EmbeddedForCausalLM, ProMoEConfig: ProMoEForCausalLM}
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 MAX_HEADER = 100_000_000  # bytes, as the safetensors library has it
@@ -44,7 +46,7 @@ def load_model(path, device="cpu", dtype=None):
     if dtype not in DTYPES.values():
         raise ModelError(f"load_model: dtype must be float32, bfloat16 or float16, came {dtype}")
     with torch.device(device):
-        model = ProMoEForCausalLM(config, dtype, initialize=False)
+        model = MODELS[type(config)](config, dtype, initialize=False)
     model.eval().requires_grad_(False)
     parameters = dict(model.named_parameters())
     for name, slot in tqdm(layout.items(), "loading", unit=" tensors", disable=not sys.stderr.isatty(), leave=False):
@@ -67,8 +69,9 @@ def inspect(path):
         check_tensors(config, layout, stored)
     routed = sum(math.prod(slot.shape) for name, slot in layout.items() if ".experts." in name)
     total = sum(math.prod(slot.shape) for slot in layout.values())
-    # No rounding: every expert has the same size.
-    active = total - routed // config.num_experts * (config.num_experts - config.num_experts_per_tok)
+    active = total
+    if routed:  # no rounding: every expert has the same size
+        active -= routed // config.num_experts * (config.num_experts - config.num_experts_per_tok)
     kv_values = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     return Summary(config, total, active, kv_values, len(stored), len({tensor.file for tensor in stored.values()}))
 
@@ -146,7 +149,7 @@ def check_tensors(config, layout, stored):
     for name in stored:
         unused = name.endswith("rotary_emb.inv_freq") or (config.tie_word_embeddings and name == "lm_head.weight")
         if name not in layout and not unused:
-            raise ModelError(f"{name}: must be a tensor of Pangu Pro MoE, came in {stored[name].file.name}")
+            raise ModelError(f"{name}: must be a tensor of {config.NAME}, came in {stored[name].file.name}")
     for name, slot in layout.items():
         if name not in stored:
             raise ModelError(f"{name}: must be stored with shape {list(slot.shape)}, came nothing")

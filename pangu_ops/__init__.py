@@ -6,6 +6,9 @@ from pangu_ops.generate import generate
 from pangu_ops.models.loader import load_model
 from pangu_ops.ops import (
     add_rms_norm,
+    attention,
+    attention_ffn,
+    linear,
     moge_combine,
     moge_dispatch,
     moge_experts,
@@ -21,9 +24,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "add_rms_norm",
+    "attention",
+    "attention_ffn",
     "generate",
     "imbalance_score",
     "implementations",
+    "linear",
     "load_balance_loss",
     "load_model",
     "moge_combine",

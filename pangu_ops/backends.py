@@ -19,6 +19,7 @@ CPU_FLAGS = {
     "generic": (),
     "avx2": ("avx2", "fma", "f16c"),
     "avx512": ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx2", "fma", "f16c"),
+    "avx512bf16": ("avx512_bf16", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx2", "fma", "f16c"),
     "amx": ("amx_tile", "amx_bf16", "avx512_bf16", "avx512f", "avx512bw", "avx512vl", "avx512dq", "fma", "f16c"),
 }
 IMPLEMENTATIONS = ("reference", *CPU_FLAGS)
@@ -59,7 +60,7 @@ def current():
 
 @contextlib.contextmanager
 def use(name):
-    """Run ops on CPU tensors through implementation ``name``: reference, generic, avx2, avx512 or amx.
+    """Run ops on CPU tensors through implementation ``name``: out of ``IMPLEMENTATIONS``.
 
     The choice holds for the whole process until the block ends; it is meant for tests and comparisons.
     """

@@ -50,9 +50,12 @@ def register(name, outputs, reference, *, setup_context=None, backward=None, cas
     if not STRICT:
         LIB.impl(name, checked_reference, "CompositeExplicitAutograd")
     torch.library.register_fake(f"pangu::{name}", outputs, lib=LIB)
-    if backward is None:
-        backward = differentiated_twice(name)
-    torch.library.register_autograd(f"pangu::{name}", backward, setup_context=setup_context, lib=LIB)
+    if getattr(torch.ops.pangu, name).default._schema.is_mutable:
+        LIB.impl(name, inference_only(name), "Autograd")
+    else:
+        if backward is None:
+            backward = differentiated_twice(name)
+        torch.library.register_autograd(f"pangu::{name}", backward, setup_context=setup_context, lib=LIB)
     PAGES[name] = Page(name, outputs, checked_reference, tuple(cases), example, tuple(exact))
 
 
@@ -63,6 +66,20 @@ def differentiated_twice(name):
         raise RuntimeError(f"{name}: gradients must be taken once, came a second derivative")
 
     return backward
+
+
+def inference_only(name):
+    """The autograd kernel of an op that writes a KV cache, through which no gradient passes."""
+    op = getattr(torch.ops.pangu, name)
+
+    def refuse_or_run(*args, **kwargs):
+        inputs = [arg for arg in (*args, *kwargs.values()) if isinstance(arg, torch.Tensor)]
+        if torch.is_grad_enabled():
+            check(not any(arg.requires_grad for arg in inputs), name, "inputs must not require gradients", "some that do")
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*args, **kwargs)
+
+    return refuse_or_run
 
 
 def check(condition, op, rule, *came):

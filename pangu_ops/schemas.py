@@ -1,6 +1,7 @@
 """Every operator of ``torch.ops.pangu`` on one screen.
 
-T tokens, H hidden, E experts, G groups, k experts per group, K = G*k slots per token, I expert intermediate.
+T tokens, H hidden, E experts, G groups, k experts per group, K = G*k slots per token, I expert intermediate,
+B sequences, Hq and Hk query and KV heads, D head size.
 """
 
 SCHEMAS = (
@@ -20,7 +21,14 @@ SCHEMAS = (
     "-> (Tensor grad_rows, Tensor grad_gate_up, Tensor grad_down)",
     "moge_ffn(Tensor x, Tensor weights, Tensor expert_ids, Tensor gate_up, Tensor down, int num_groups, "
     "Tensor? addend=None) -> Tensor",
+    # attention over a paged KV cache, alone and in a dense decoder block; both write the new keys and values
+    "attention(Tensor q, Tensor k, Tensor v, Tensor(a!) key_cache, Tensor(b!) value_cache, Tensor block_table, "
+    "Tensor context_lens, Tensor query_starts, float? scale=None) -> Tensor",
+    "attention_ffn(Tensor x, Tensor input_norm, Tensor qkv_weight, Tensor? qkv_bias, Tensor o_weight, Tensor? o_bias, "
+    "Tensor ffn_norm, Tensor gate_up, Tensor down, Tensor cos, Tensor sin, Tensor(a!) key_cache, "
+    "Tensor(b!) value_cache, Tensor block_table, Tensor context_lens, Tensor query_starts, float eps=1e-5) -> Tensor",
     # the small ones
+    "linear(Tensor x, Tensor weight, Tensor? bias=None) -> Tensor",
     "rms_norm(Tensor x, Tensor weight, float eps=1e-5) -> Tensor",
     "add_rms_norm(Tensor x, Tensor residual, Tensor weight, float eps=1e-5) -> (Tensor normed, Tensor sum)",
     "rotary(Tensor q, Tensor k, Tensor cos, Tensor sin) -> (Tensor q, Tensor k)",

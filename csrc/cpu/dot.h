@@ -12,26 +12,61 @@ namespace pangu {
 constexpr int PANEL = 12;  // weight rows side by side
 constexpr int TILE = 3;    // rows of x side by side
 
+// How a vector's worth of x and of w is read and multiplied into a sum: in fp32, except where the CPU has an instruction
+// that adds the products of pairs of bfloat16 to fp32 sums.
+template <class X, class W>
+struct Step {
+  static constexpr int SIZE = LANES;
+  template <class T>
+  static vf read(const T* p) {
+    return load(p);
+  }
+  template <class T>
+  static vf read_first(const T* p, int64_t n) {
+    return load_first(p, n);
+  }
+  static vf multiply_add(vf x, vf w, vf sum) { return sum + x * w; }
+};
+
+#ifdef PANGU_BF16_PAIRS
+template <>
+struct Step<bf16, bf16> {
+  static constexpr int SIZE = 2 * LANES;
+  static pairs read(const bf16* p) { return load_pairs(p); }
+  static pairs read_first(const bf16* p, int64_t n) {
+    bf16 buffer[SIZE] = {};
+    std::memcpy(buffer, p, n * sizeof(bf16));
+    return load_pairs(buffer);
+  }
+  static vf multiply_add(pairs x, pairs w, vf sum) { return add_pairs(sum, x, w); }
+};
+#endif
+
 // out[m * PANEL + n] = sum over k of x[m][k] * w[n][k], for M rows of x and N of w.
 template <int M, int N, class X, class W>
 void dot_tile(const X* const* x, const W* const* w, int64_t size, float* out) {
-  vf total[M][N] = {};
-  auto step = [&](int64_t k, auto load) __attribute__((always_inline)) {
-    vf rows[M];
+  using Step = Step<X, W>;
+  constexpr int GROUPS = (M * N + LANES - 1) / LANES;
+  vf total[GROUPS * LANES] = {};  // of (m, n), and some that stay zero
+  auto step = [&](int64_t k, auto read_x, auto read_w) __attribute__((always_inline)) {
+    decltype(read_x(x[0])) rows[M];
 #pragma GCC unroll 12
-    for (int m = 0; m < M; m++) rows[m] = load(x[m] + k);
+    for (int m = 0; m < M; m++) rows[m] = read_x(x[m] + k);
 #pragma GCC unroll 12
     for (int n = 0; n < N; n++) {
-      vf weight = load(w[n] + k);
+      auto weight = read_w(w[n] + k);
 #pragma GCC unroll 12
-      for (int m = 0; m < M; m++) total[m][n] += rows[m] * weight;
+      for (int m = 0; m < M; m++) total[m * N + n] = Step::multiply_add(rows[m], weight, total[m * N + n]);
     }
   };
   int64_t k = 0;
-  for (; k + LANES <= size; k += LANES) step(k, [](auto* p) { return load(p); });
-  if (int64_t rest = size - k) step(k, [=](auto* p) { return load_first(p, rest); });
-  for (int m = 0; m < M; m++)
-    for (int n = 0; n < N; n++) out[m * PANEL + n] = sum(total[m][n]);
+  for (; k + Step::SIZE <= size; k += Step::SIZE)
+    step(k, [](auto* p) { return Step::read(p); }, [](auto* p) { return Step::read(p); });
+  if (int64_t rest = size - k)
+    step(k, [=](auto* p) { return Step::read_first(p, rest); }, [=](auto* p) { return Step::read_first(p, rest); });
+  float sums[GROUPS * LANES];
+  for (int group = 0; group < GROUPS; group++) store(sums + group * LANES, sum_each(total + group * LANES));
+  for (int m = 0; m < M; m++) std::memcpy(out + m * PANEL, sums + m * N, N * sizeof(float));
 }
 
 template <int M, class X, class W>

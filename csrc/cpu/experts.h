@@ -77,20 +77,26 @@ void dot_gate_up(const std::vector<ExpertRows>& experts, const RowOf& x, const T
   });
 }
 
-// The second product, for one expert's rows and the panels [first, last) of columns of the result; down is
-// [E, H, I]: store_columns(row, column, products, count).
+// y(row) = matrix x(row) for the rows [begin, end) and the panels [first, last) of its columns, matrix being
+// [columns, size]: store_columns(row, column, products, count).
+template <class X, class W, class RowOf, class Store>
+void dot_columns(const RowOf& x, int64_t begin, int64_t end, const W* matrix, int64_t columns, int64_t size,
+                 int64_t first, int64_t last, const Store& store_columns) {
+  auto weights = [=](int64_t panel, int64_t i) {  // past the last one, the last one again
+    return matrix + std::min(panel * PANEL + i, columns - 1) * size;
+  };
+  dot_panels<X, W>(x, begin, end, weights, first, last, size, [&](int64_t row, int64_t panel, const float* products) {
+    int64_t column = panel * PANEL;
+    store_columns(row, column, products, std::min<int64_t>(PANEL, columns - column));
+  });
+}
+
+// The second product, for one expert's rows; down is [E, H, I].
 template <class T, class Store>
 void dot_down(const ExpertRows& rows, const float* activations, const T* down, int64_t hidden, int64_t intermediate,
               int64_t first, int64_t last, const Store& store_columns) {
-  const T* matrix = down + rows.expert * hidden * intermediate;
-  auto weights = [=](int64_t panel, int64_t i) {  // past the last one, the last one again
-    return matrix + std::min(panel * PANEL + i, hidden - 1) * intermediate;
-  };
-  dot_panels<float, T>([=](int64_t row) { return activations + row * intermediate; }, rows.begin, rows.end, weights,
-                       first, last, intermediate, [&](int64_t row, int64_t panel, const float* products) {
-                         int64_t column = panel * PANEL;
-                         store_columns(row, column, products, std::min<int64_t>(PANEL, hidden - column));
-                       });
+  dot_columns<float, T>([=](int64_t row) { return activations + row * intermediate; }, rows.begin, rows.end,
+                        down + rows.expert * hidden * intermediate, hidden, intermediate, first, last, store_columns);
 }
 
 }  // namespace pangu

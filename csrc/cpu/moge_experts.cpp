@@ -25,7 +25,7 @@ void run(const MogeExperts& op, const std::vector<ExpertRows>& experts) {
   const T *rows = data<T>(op.rows), *gate_up = data<T>(op.gate_up), *down = data<T>(op.down);
   T* out = mutable_data<T>(op.out);
   auto x = [&](int64_t row) { return rows + row * op.hidden; };
-#ifdef PANGU_ISA_AMX
+#ifdef PANGU_TILES
   if constexpr (std::is_same_v<T, bf16>) {
     if (use_tiles(experts, op.hidden, op.intermediate)) {
       PackedRows packed(experts);

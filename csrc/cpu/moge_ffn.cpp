@@ -65,7 +65,7 @@ void run(const MogeFfn& op) {
   auto token_of = [&](int64_t row) { return routing.row_slots[row] / op.num_slots; };
   auto weight_of = [&](int64_t row) { return weights[routing.row_slots[row]]; };
   auto x = [&](int64_t row) { return tokens + token_of(row) * op.hidden; };
-#ifdef PANGU_ISA_AMX
+#ifdef PANGU_TILES
   if constexpr (std::is_same_v<T, bf16>) {
     if (use_tiles(routing.experts, op.hidden, op.intermediate)) {
       PackedRows rows(routing.experts);

@@ -3,19 +3,10 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include "cpu/isa/vec.h"
+#include "cpu/rotate.h"
 
 namespace pangu {
 namespace {
-
-template <class T>
-void rotate_head(const T* x, const float* cos, const float* sin, T* out, int64_t half) {
-  for_vectors(half, [&](int64_t i, auto load, auto store) {
-    vf a = load(x + i), b = load(x + half + i), c = load(cos + i), s = load(sin + i);
-    store(out + i, a * c - b * s);
-    store(out + half + i, b * c + a * s);
-  });
-}
 
 // All heads of q or of k, read with their strides and written side by side.
 template <class T>

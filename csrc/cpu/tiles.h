@@ -1,4 +1,4 @@
-// The experts' two products on AMX tiles, for bf16 experts with a handful of rows or more. Weights are read where they
+// The experts' two products on tiles, for bf16 experts with a handful of rows or more. Weights are read where they
 // lie; tokens are packed once, in blocks of 16, and the first product leaves its result packed for the second.
 #pragma once
 
@@ -7,10 +7,9 @@
 #include <vector>
 
 #include "cpu/experts.h"
+#include "cpu/isa/tile.h"
 
-#ifdef PANGU_ISA_AMX
-
-#include "cpu/isa/amx.h"
+#ifdef PANGU_TILES
 
 namespace pangu {
 
@@ -45,17 +44,18 @@ inline bool use_tiles(const std::vector<ExpertRows>& experts, int64_t hidden, in
 template <class RowOf>
 void pack(const PackedRows& rows, const RowOf& x, int64_t hidden, bf16* packed) {
   int64_t steps = hidden / TILE_K;
-  for_units(rows.experts.size(), [&](int64_t unit) {
-    const auto& [expert, begin, end] = rows.experts[unit];
-    bf16* to = packed + rows.first_block[unit] * steps * TILE_SIZE;
-    for (int64_t row = begin; row < end; row += TILE_SIDE)
-      for (int64_t step = 0; step < steps; step++, to += TILE_SIZE) {
-        vi tokens[TILE_SIDE] = {};
-        for (int64_t i = 0; i < std::min(TILE_SIDE, end - row); i++)
-          std::memcpy(&tokens[i], x(row + i) + step * TILE_K, sizeof(vi));
-        transpose(tokens);
-        std::memcpy(to, tokens, sizeof tokens);
-      }
+  for_units(rows.num_blocks, [&](int64_t block) {
+    int64_t entry = std::upper_bound(rows.first_block.begin(), rows.first_block.end(), block) - rows.first_block.begin() - 1;
+    const auto& [expert, begin, end] = rows.experts[entry];
+    int64_t row = begin + (block - rows.first_block[entry]) * TILE_SIDE;
+    bf16* to = packed + block * steps * TILE_SIZE;
+    for (int64_t step = 0; step < steps; step++, to += TILE_SIZE) {
+      vi tokens[TILE_SIDE] = {};
+      for (int64_t i = 0; i < std::min(TILE_SIDE, end - row); i++)
+        std::memcpy(&tokens[i], x(row + i) + step * TILE_K, sizeof(vi));
+      transpose(tokens);
+      std::memcpy(to, tokens, sizeof tokens);
+    }
   });
 }
 

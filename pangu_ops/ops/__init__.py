@@ -1,6 +1,9 @@
 """One page per op; importing a page registers its op."""
 
 from pangu_ops.ops.add_rms_norm import add_rms_norm
+from pangu_ops.ops.attention import attention
+from pangu_ops.ops.attention_ffn import attention_ffn
+from pangu_ops.ops.linear import linear
 from pangu_ops.ops.moge_combine import moge_combine
 from pangu_ops.ops.moge_dispatch import moge_dispatch
 from pangu_ops.ops.moge_experts import moge_experts
@@ -12,6 +15,9 @@ from pangu_ops.ops.silu_mul import silu_mul
 
 __all__ = [
     "add_rms_norm",
+    "attention",
+    "attention_ffn",
+    "linear",
     "moge_combine",
     "moge_dispatch",
     "moge_experts",

@@ -13,7 +13,7 @@ import torch
 
 from pangu_ops import backends
 from pangu_ops.info import cpu_model
-from pangu_ops.testing.timing import COPY_BYTES, copy_limit, keep_memory, medians
+from pangu_ops.testing.timing import LIMITS, keep_memory, medians
 
 FOLDER = Path(__file__).parents[2] / "bench"
 # Largest difference between ours and a rival's result, over the root mean square: rivals round to bfloat16 after
@@ -31,6 +31,7 @@ class Contest:
     flops: int = 0
     exact: bool = False
     budget: float = 2.0
+    limit: str = "copy"  # what the rate is compared with: this machine's copy or read bandwidth
     results: dict = field(default_factory=dict)
 
     def __str__(self):
@@ -44,7 +45,7 @@ class Contest:
             result = ours()
             for name, rival in rivals.items():
                 self.compare(name, result, rival())
-            self.results = medians({"pangu": ours, "copy": copy_limit(), **rivals}, self.budget)
+            self.results = medians({"pangu": ours, self.limit: LIMITS[self.limit][0](), **rivals}, self.budget)
         return self
 
     def compare(self, name, ours, theirs):
@@ -65,16 +66,16 @@ class Contest:
             fixture.pedantic(ours, rounds=5, warmup_rounds=1)
 
     def line(self):
-        """us, GB/s or GFLOP/s, the share of this machine's copy bandwidth, and how many times slower each rival is."""
+        """us, GB/s or GFLOP/s, the share of this machine's bandwidth, and how many times slower each rival is."""
         spent = self.results["pangu"]
-        copy = COPY_BYTES / self.results["copy"] / 1e9
+        limit = LIMITS[self.limit][1] / self.results[self.limit] / 1e9
         parts = [f"{self.name:38} {spent * 1e6:10.1f} us"]
         if self.bytes:
             speed = self.bytes / spent / 1e9
-            parts.append(f"{speed:6.1f} GB/s = {speed / copy:4.2f} of copy")
+            parts.append(f"{speed:6.1f} GB/s = {speed / limit:4.2f} of {self.limit}")
         if self.flops:
             parts.append(f"{self.flops / spent / 1e9:6.1f} GFLOP/s")
-        rivals = {name: value for name, value in self.results.items() if name not in ("pangu", "copy")}
+        rivals = {name: value for name, value in self.results.items() if name not in ("pangu", self.limit)}
         parts += [f"{name} {value / spent:.2f}x" for name, value in rivals.items()]
         return "  ".join(parts)
 

@@ -53,4 +53,11 @@ def copy_limit():
     return lambda: target.copy_(source)
 
 
-COPY_BYTES = 2 * 4 * 2**25
+def read_limit():
+    """A candidate that reads 128 MiB, for this machine's read bandwidth."""
+    source, _ = copy_buffers()
+    return lambda: torch.dot(source, source)
+
+
+# name to candidate and the bytes that it moves
+LIMITS = {"copy": (copy_limit, 2 * 4 * 2**25), "read": (read_limit, 4 * 2**25)}

@@ -1,16 +1,9 @@
-// AMX tiles: 16 rows of 64 bytes. One step multiplies 16 weight rows x 32 elements of k, read where they lie, with 32
-// elements of k x 16 tokens, which must be packed: pair k/2, then token, then the pair's two elements.
+// tile_product on AMX tiles: 16 rows of 64 bytes.
 #pragma once
 
-#include <cstdint>
-
-#include "cpu/isa/vec.h"
+#include "cpu/isa/tile.h"
 
 namespace pangu {
-
-constexpr int64_t TILE_SIDE = 16;              // weight rows, and tokens, of a tile
-constexpr int64_t TILE_K = 32;                 // elements of k in one step
-constexpr int64_t TILE_SIZE = TILE_SIDE * TILE_K;  // bf16 elements of an operand tile: 1 KiB
 
 // All eight tile registers whole, for the life of the object.
 struct Tiles {
@@ -26,32 +19,6 @@ struct Tiles {
   ~Tiles() { _tile_release(); }
 };
 
-// Transpose 16 x 16 elements of 32 bits in registers: blocks of 8, 4, 2 and 1 change places across the diagonal.
-template <int SIDE>
-inline void swap_blocks(vi* rows) {
-  vi low, high;
-  for (int lane = 0; lane < LANES; lane++) {
-    low[lane] = lane & SIDE ? LANES + lane - SIDE : lane;
-    high[lane] = lane & SIDE ? LANES + lane : lane + SIDE;
-  }
-  for (int i = 0; i < LANES; i++) {
-    if (i & SIDE) continue;
-    vi a = rows[i], b = rows[i + SIDE];
-    rows[i] = __builtin_shuffle(a, b, low);
-    rows[i + SIDE] = __builtin_shuffle(a, b, high);
-  }
-}
-
-inline void transpose(vi* rows) {
-  swap_blocks<8>(rows);
-  swap_blocks<4>(rows);
-  swap_blocks<2>(rows);
-  swap_blocks<1>(rows);
-}
-
-// Products of 2 x 16 weight rows with BLOCKS x 16 packed tokens, over `steps` of k: out[a][b] is the tile
-// [16 weight rows][16 tokens] of weight tile a and token block b. Weight rows are `stride` bytes apart, blocks of
-// tokens `steps` tiles. While it runs, it asks for the 2 x 16 rows at next, 2 KiB in each step.
 template <int BLOCKS>
 void tile_product(const bf16* w0, const bf16* w1, int64_t stride, const bf16* tokens, int64_t steps, const bf16* next0,
                   const bf16* next1, float (*out)[2][TILE_SIDE * TILE_SIDE]) {

@@ -1,4 +1,4 @@
-// Vectors of 16 floats: AVX-512 F, BW, VL and DQ.
+// Vectors of 16 floats: AVX-512 F, BW, VL and DQ, and the pairs of bfloat16 of AVX512-BF16.
 #pragma once
 
 #include <immintrin.h>
@@ -20,6 +20,14 @@ inline vi load_widened(const bf16* p) {
 inline void store_narrowed(bf16* p, vi v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16((__m512i)v));
 }
+
+#if defined(PANGU_ISA_AMX) || defined(PANGU_ISA_AVX512BF16)
+#define PANGU_BF16_PAIRS
+typedef __m512bh pairs;
+inline pairs load_pairs(const bf16* p) { return (pairs)_mm512_loadu_si512(p); }
+// sum + the products of both elements of every pair
+inline vf add_pairs(vf sum, pairs a, pairs b) { return (vf)_mm512_dpbf16_ps((__m512)sum, a, b); }
+#endif
 
 inline vf load_halves(const f16* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));

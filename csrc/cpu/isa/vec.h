@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstring>
 
-#if defined(PANGU_ISA_AMX) || defined(PANGU_ISA_AVX512)
+#if defined(PANGU_ISA_AMX) || defined(PANGU_ISA_AVX512BF16) || defined(PANGU_ISA_AVX512)
 #include "cpu/isa/avx512.h"
 #elif defined(PANGU_ISA_AVX2)
 #include "cpu/isa/avx2.h"
@@ -68,6 +68,33 @@ inline vf keep_first(vf v, int64_t n, float filler) {
   vi lane;
   for (int i = 0; i < LANES; i++) lane[i] = i;
   return lane < int32_t(n) ? v : splat(filler);
+}
+
+// Of every 2 * SIDE lanes the lower SIDE, those of a before those of b; and the upper ones.
+template <int SIDE, class V>
+inline V lower_blocks(V a, V b) {
+  vi from;
+  for (int lane = 0; lane < LANES; lane++) from[lane] = lane & SIDE ? LANES + lane - SIDE : lane;
+  return __builtin_shuffle(a, b, from);
+}
+
+template <int SIDE, class V>
+inline V upper_blocks(V a, V b) {
+  vi from;
+  for (int lane = 0; lane < LANES; lane++) from[lane] = lane & SIDE ? LANES + lane : lane + SIDE;
+  return __builtin_shuffle(a, b, from);
+}
+
+// Lane i is the sum of all lanes of rows[i], for LANES rows, which it overwrites.
+template <int SIDE = LANES / 2>
+inline vf sum_each(vf* rows) {
+  for (int i = 0; i < SIDE; i++)
+    rows[i] = lower_blocks<SIDE>(rows[i], rows[i + SIDE]) + upper_blocks<SIDE>(rows[i], rows[i + SIDE]);
+  if constexpr (SIDE > 1) {
+    return sum_each<SIDE / 2>(rows);
+  } else {
+    return rows[0];
+  }
 }
 
 // e^x to about 1 ulp; 0 below -88, inf above 88.4, NaN stays NaN. Both ends come from 2^n running out of exponents.

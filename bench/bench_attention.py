@@ -30,7 +30,9 @@ def prepare(tokens, past, q_heads, kv_heads):
 
     def gqa():
         append()
-        return F.scaled_dot_product_attention(queries, keys, values, is_causal=past == 0, enable_gqa=True)[0].transpose(0, 1)
+        return F.scaled_dot_product_attention(queries, keys, values, is_causal=past == 0, enable_gqa=True)[0].transpose(
+            0, 1
+        )
 
     def grouped():
         """Query heads as rows of their KV head: far faster than torch's own GQA for one token."""

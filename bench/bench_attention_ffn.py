@@ -64,7 +64,14 @@ def prepare(name, tokens, past):
 
 
 def contests():
-    for name, tokens, past in (("7B", 1, 512), ("7B", 8, 0), ("7B", 64, 0), ("7B", 512, 0), ("1B", 1, 512), ("1B", 512, 0)):
+    for name, tokens, past in (
+        ("7B", 1, 512),
+        ("7B", 8, 0),
+        ("7B", 64, 0),
+        ("7B", 512, 0),
+        ("1B", 1, 512),
+        ("1B", 512, 0),
+    ):
         H, I, Hq, Hk = SHAPES[name]  # noqa: E741
         matrices = H * D * (2 * Hq + 2 * Hk) + 3 * H * I
         pairs = sum(range(past + 1, past + tokens + 1))

@@ -14,7 +14,13 @@ def prepare(tokens, columns, size):
 
 
 def contests():
-    for tokens, columns, size in ((1, 4096, 4096), (8, 4096, 4096), (64, 4096, 4096), (512, 4096, 4096), (1, 153376, 4096)):
+    for tokens, columns, size in (
+        (1, 4096, 4096),
+        (8, 4096, 4096),
+        (64, 4096, 4096),
+        (512, 4096, 4096),
+        (1, 153376, 4096),
+    ):
         yield Contest(
             f"linear T={tokens} {size} to {columns}",
             lambda shape=(tokens, columns, size): prepare(*shape),

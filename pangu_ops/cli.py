@@ -5,6 +5,8 @@ import os
 import sys
 import time
 
+MODES = ("fast", "slow", "auto", "model")  # as pangu_ops.thinking.modes has them; importing that would load torch
+SAMPLING = ("temperature", "top_k", "top_p")
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -47,11 +49,20 @@ def build_parser():
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     model = argparse.ArgumentParser(add_help=False)
-    model.add_argument("--model", metavar="DIR", help="checkpoint directory (default: the one that ships)")
+    which = model.add_mutually_exclusive_group()
+    which.add_argument("--model", metavar="DIR", help="checkpoint directory (default: one that ships)")
+    which.add_argument(
+        "--family",
+        choices=("embedded", "pro-moe"),
+        help="the shipped checkpoint to take (default: embedded where --thinking is given, else pro-moe)",
+    )
+    model.add_argument("--thinking", choices=MODES, help="fast, slow, auto (by the question) or left to the model")
+    model.add_argument("--max-thinking-tokens", type=int, metavar="N", help="thoughts before it must answer")
     model.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="answer length (default: 256)")
-    model.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token")
-    model.add_argument("--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest, 0 from all")
-    model.add_argument("--top-p", type=float, default=1.0, metavar="P", help="draw from the likeliest that hold P")
+    # without these, what the checkpoint's generation_config.json says
+    model.add_argument("--temperature", type=float, metavar="T", help="0 takes the likeliest token")
+    model.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest, 0 from all")
+    model.add_argument("--top-p", type=float, metavar="P", help="draw from the likeliest that hold P")
     model.add_argument("--seed", type=int, help="the same seed gives the same answer")
     model.add_argument("--dtype", choices=DTYPES, help="default: the checkpoint's")
 
@@ -74,9 +85,9 @@ def generate(args):
         return
     session = Session(args)
     if args.raw:
-        session.answer(session.tokenizer.encode(args.prompt))
+        session.continue_text(args.prompt)
     else:
-        session.answer(session.tokenizer.encode_chat([{"role": "user", "content": args.prompt}]))
+        session.answer(args.prompt)
 
 
 def chat(args):
@@ -84,7 +95,7 @@ def chat(args):
 
     session = Session(args)
     sys.stdin.reconfigure(errors="replace")
-    messages, prompt = [], "> " if sys.stdin.isatty() else ""
+    prompt = "> " if sys.stdin.isatty() else ""
     while True:
         print(prompt, end="", flush=True)
         line = sys.stdin.readline()
@@ -92,13 +103,8 @@ def chat(args):
         if not line or text == "/exit":
             return
         if text:
-            asked = [*messages, {"role": "user", "content": text}]
-            ids = session.tokenizer.encode_chat(asked)
-            while len(asked) > 1 and 2 * len(ids) > session.model.config.max_position_embeddings:
-                del asked[:2]  # the oldest question and answer: the new answer needs room
-                ids = session.tokenizer.encode_chat(asked)
             try:
-                messages = [*asked, {"role": "assistant", "content": session.answer(ids)}]
+                session.answer(text)
             except ModelError as error:
                 print(f"pangu: {error}", file=sys.stderr)
 
@@ -127,62 +133,88 @@ class Session:
     def __init__(self, args):
         import torch
 
-        from pangu_ops.generate import check_options
+        from pangu_ops.chat import Chat
+        from pangu_ops.generate import check_options, generation_defaults
         from pangu_ops.models.config import read_config
         from pangu_ops.models.loader import load_model
         from pangu_ops.models.tokenizer import Tokenizer
 
-        names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
-        self.options = {name: getattr(args, name) for name in names}
-        check_options(**self.options)  # before the model, which may take minutes to load
+        given = {name: getattr(args, name) for name in SAMPLING if getattr(args, name) is not None}
+        # before the model, which may take minutes to load
+        check_options(args.max_new_tokens, seed=args.seed, **dict(temperature=0.0, top_k=0, top_p=1.0) | given)
         path = checkpoint(args)
-        self.tokenizer = Tokenizer(path, read_config(path).bos_token_id)
+        config = read_config(path)
+        defaults = generation_defaults(path, config)
+        self.options = {"max_new_tokens": args.max_new_tokens, "seed": args.seed} | defaults | given
+        self.tokenizer = Tokenizer(path, config.bos_token_id)
         self.model = load_model(path, dtype=getattr(torch, DTYPES[args.dtype]) if args.dtype else None)
+        thinking = args.thinking or "slow"  # the released models' own default, and no tag
+        self.chat = Chat(self.model, self.tokenizer, thinking, args.max_thinking_tokens)
 
-    def answer(self, ids):
-        """Print the answer to ``ids`` as it comes, and its speed on stderr; the answer's text."""
+    def answer(self, text):
+        """Print the answer to ``text`` as it comes; what the model thinks and how fast it was go to stderr."""
+        shown = ["thinking"]
+
+        def show(part, piece):
+            if piece and part == "answer" and shown[-1] == "thinking" and len(shown) > 1:
+                print(file=sys.stderr, flush=True)  # the thoughts end
+            if piece:
+                shown.append(part)
+            print(piece, end="", flush=True, file=sys.stdout if part == "answer" else sys.stderr)
+
+        reply = self.chat.ask(text, show, **self.options)
+        print(flush=True)
+        if reply.decision is not None:
+            print(f"thinking {reply.decision.explain()}", file=sys.stderr)
+        speed(reply.prompt_tokens - reply.cached_tokens, reply.prefill_seconds, reply.new_ids, reply.decode_seconds)
+
+    def continue_text(self, text):
+        """Print what follows ``text``, taken as it is."""
         from pangu_ops.generate import generate
         from pangu_ops.models.tokenizer import StreamDecoder
 
-        decoder, parts, times = StreamDecoder(self.tokenizer), [], [time.perf_counter()]
-
-        def show(text):
-            parts.append(text)
-            print(text, end="", flush=True)
+        ids, decoder, times = self.tokenizer.encode(text), StreamDecoder(self.tokenizer), [time.perf_counter()]
 
         def on_token(token):
             times.append(time.perf_counter())
-            show(decoder.push(token))
+            print(decoder.push(token), end="", flush=True)
 
-        generate(self.model, ids, stop_ids=(self.model.config.eos_token_id,), callback=on_token, **self.options)
-        show(decoder.finish())
-        print(flush=True)
-        start, first, last = times[0], times[1], times[-1]
-        speed = f"prompt {len(ids)} tokens, {len(ids) / (first - start):.1f} tokens/s"
-        if last > first:
-            speed += f"; answer {len(times) - 1} tokens, {(len(times) - 2) / (last - first):.1f} tokens/s"
-        print(speed, file=sys.stderr)
-        return "".join(parts)
+        new_ids = generate(self.model, ids, callback=on_token, **self.options)
+        print(decoder.finish(), flush=True)
+        speed(len(ids), times[1] - times[0], new_ids, times[-1] - times[1])
+
+
+def speed(prompt_tokens, prefill_seconds, new_ids, decode_seconds):
+    line = f"prompt {prompt_tokens} tokens, {prompt_tokens / prefill_seconds:.1f} tokens/s"
+    if decode_seconds > 0:
+        line += f"; answer {len(new_ids)} tokens, {(len(new_ids) - 1) / decode_seconds:.1f} tokens/s"
+    print(line, file=sys.stderr)
 
 
 def checkpoint(args):
-    """The directory of ``--model``, or that of the checkpoint that ships."""
+    """The directory of ``--model``, or that of the checkpoint that ships and fits the other options."""
     if args.model is not None:
         return args.model
-    from pangu_ops.checkpoints import PRO_MOE
+    from pangu_ops.checkpoints import EMBEDDED, PRO_MOE
 
-    return PRO_MOE
+    family = args.family or ("embedded" if args.thinking else "pro-moe")
+    return EMBEDDED if family == "embedded" else PRO_MOE
 
 
 def dry_run(path):
     """What ``--dry-run`` prints: the sizes of the model in the directory ``path``, and what of it was checked."""
+    from pangu_ops.models.config import ProMoEConfig
     from pangu_ops.models.loader import inspect
 
     summary = inspect(path)
     config = summary.config
+    if isinstance(config, ProMoEConfig):
+        inside = f"{config.num_experts} experts in {config.num_groups} groups, "
+        inside += f"{config.topk_per_group} of each group per token"
+    else:
+        inside = f"feed-forward {config.intermediate_size}"
     lines = [
-        f"Pangu Pro MoE: {config.num_hidden_layers} layers, hidden {config.hidden_size}, {config.num_experts} experts "
-        f"in {config.num_groups} groups, {config.topk_per_group} of each group per token",
+        f"{config.NAME}: {config.num_hidden_layers} layers, hidden {config.hidden_size}, {inside}",
         f"parameters  {summary.total:,} total ({scaled(summary.total, 2, 'B', 'M')}), "
         f"{summary.active:,} active per token ({scaled(summary.active, 2, 'B', 'M')})",
         f"{'memory':12}{'weights':>14}{'KV cache per token':>22}",

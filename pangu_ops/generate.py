@@ -1,9 +1,11 @@
 """Text generation, one token at a time."""
 
+from pathlib import Path
+
 import torch
 
 from pangu_ops.models.cache import KVCache
-from pangu_ops.models.config import ModelError
+from pangu_ops.models.config import ModelError, read_json
 
 
 @torch.no_grad()
@@ -17,6 +19,8 @@ def generate(
     seed=None,
     stop_ids=(),
     callback=None,
+    steer=None,
+    cache=None,
 ):
     """Continue the token ids ``ids`` (a list, ``[S]`` or ``[1, S]``) and return the new ones as a list.
 
@@ -30,6 +34,9 @@ def generate(
         seed: the same seed gives the same tokens; None takes a new one.
         stop_ids: generation ends with one of these, which is the last id returned.
         callback: called with each new id as soon as it is there.
+        steer: called with each new id after ``callback``; ids that it returns follow as if the model had made them.
+        cache: a :class:`KVCache` of one sequence that may hold the first ids of the prompt already; it then holds all
+            but the last id. None takes a new one.
 
     Raises :class:`ModelError` for a prompt that is empty, has ids outside the vocabulary or leaves no room in the
     context, for options out of range, and when the model's logits overflow or its weights are not numbers.
@@ -51,12 +58,11 @@ def generate(
     prompt = prompt.reshape(1, -1).long()
     outside = prompt[(prompt < 0) | (prompt >= config.vocab_size)]
     need(len(outside) == 0, f"ids must be 0 to {config.vocab_size - 1}", outside[0].item() if len(outside) else "")
-    room = config.max_position_embeddings - prompt.shape[1]
-    need(
-        room >= 1,
-        f"the prompt must be shorter than the context of {config.max_position_embeddings} tokens",
-        prompt.shape[1],
-    )
+    context = config.max_position_embeddings if cache is None else min(config.max_position_embeddings, cache.max_length)
+    room = context - prompt.shape[1]
+    need(room >= 1, f"the prompt must be shorter than the context of {context} tokens", prompt.shape[1])
+    held = 0 if cache is None else cache.lengths[0]
+    need(held < prompt.shape[1], f"the cache must hold less than the prompt of {prompt.shape[1]} tokens", held)
 
     max_new_tokens = min(max_new_tokens, room)
     generator = torch.Generator()
@@ -65,8 +71,9 @@ def generate(
     else:
         generator.manual_seed(seed)
     weight = model.embed.weight
-    cache = KVCache(config, 1, prompt.shape[1] + max_new_tokens, weight.device, weight.dtype)
-    step, new_ids = prompt.to(weight.device), []
+    if cache is None:
+        cache = KVCache(config, 1, prompt.shape[1] + max_new_tokens, weight.device, weight.dtype)
+    step, new_ids = prompt[:, held:].to(weight.device), []
     while True:
         logits = model(step, cache=cache, last=1)[0, -1]
         need(logits.isfinite().all(), "the model's logits must be finite", f"NaN or infinity in {weight.dtype}")
@@ -75,12 +82,16 @@ def generate(
         else:
             # drawn on the CPU, so that a seed gives the same numbers on every device
             token = probabilities(logits.cpu(), temperature, top_k, top_p).multinomial(1, generator=generator).item()
-        new_ids.append(token)
-        if callback is not None:
-            callback(token)
-        if token in stop_ids or len(new_ids) == max_new_tokens:
-            return new_ids
-        step = torch.full((1, 1), token, device=weight.device)
+        step = [token]
+        for token in step:  # which grows by what steer puts behind a token
+            new_ids.append(token)
+            if callback is not None:
+                callback(token)
+            if token in stop_ids or len(new_ids) == max_new_tokens:
+                return new_ids
+            if steer is not None:
+                step.extend(steer(token))
+        step = torch.tensor([step], device=weight.device)
 
 
 def check_options(max_new_tokens, temperature, top_k, top_p, seed):
@@ -112,3 +123,29 @@ def probabilities(logits, temperature=1.0, top_k=0, top_p=1.0):
 def need(condition, rule, came):
     if not condition:
         raise ModelError(f"generate: {rule}, came {came}")
+
+
+def generation_defaults(path, config):
+    """What generation_config.json in the checkpoint directory ``path`` asks for, as options of :func:`generate`.
+
+    A checkpoint without the file, or whose file does not sample, takes the likeliest token.
+    """
+    data = read_json(Path(path) / "generation_config.json") if (Path(path) / "generation_config.json").exists() else {}
+    ends = data.get("eos_token_id", config.eos_token_id)
+    ends = ends if isinstance(ends, list) else [ends]
+    need_field(all(type(end) is int for end in ends), "eos_token_id must be an integer or a list of them", ends)
+    options = dict(temperature=0.0, top_k=0, top_p=1.0)
+    if data.get("do_sample"):
+        options["temperature"] = 1.0
+        for name in options:
+            value = data.get(name)
+            if value is not None:
+                need_field(type(value) in (int, float), f"{name} must be a number", value)
+                options[name] = type(options[name])(value)
+    check_options(1, seed=None, **options)
+    return options | {"stop_ids": tuple(ends)}
+
+
+def need_field(condition, rule, came):
+    if not condition:
+        raise ModelError(f"generation_config.json: {rule}, came {came!r}")

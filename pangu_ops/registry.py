@@ -75,7 +75,9 @@ def inference_only(name):
     def refuse_or_run(*args, **kwargs):
         inputs = [arg for arg in (*args, *kwargs.values()) if isinstance(arg, torch.Tensor)]
         if torch.is_grad_enabled():
-            check(not any(arg.requires_grad for arg in inputs), name, "inputs must not require gradients", "some that do")
+            check(
+                not any(arg.requires_grad for arg in inputs), name, "inputs must not require gradients", "some that do"
+            )
         with torch._C._AutoDispatchBelowAutograd():
             return op(*args, **kwargs)
 

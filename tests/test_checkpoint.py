@@ -1,6 +1,7 @@
 """The checkpoint that ships: its files, its tokenizer and what it answers."""
 
 import json
+import random
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ import torch
 from pangu_ops import demo, load_model
 from pangu_ops.checkpoints import PRO_MOE, tokenizer
 from pangu_ops.checkpoints.evaluate import evaluate
-from pangu_ops.checkpoints.questions import KINDS, held_out_questions
+from pangu_ops.checkpoints.lessons import LESSONS
+from pangu_ops.checkpoints.questions import held_out_questions
 from pangu_ops.checkpoints.train import IGNORED, batch_of, orthogonal
 from pangu_ops.models.loader import stored_tensors
 from pangu_ops.models.tokenizer import Tokenizer, chat_text
@@ -96,15 +98,20 @@ def test_it_answers_held_out_questions():
     assert sum(said == question.answer for question, said in answered) >= 95
 
 
-def test_training_reads_the_chat_format_and_learns_the_answer_only(shipped):
-    questions = held_out_questions(len(KINDS))
-    ids, labels = batch_of(shipped.pieces, questions)
-    for row, answers, question in zip(ids.tolist(), labels.tolist(), questions, strict=True):
-        prompt = shipped.encode(chat_text([{"role": "user", "content": question.text}]))
+@pytest.mark.parametrize("family", LESSONS)
+def test_training_reads_the_chat_format_and_learns_the_answer_only(shipped, family):
+    lesson = LESSONS[family]
+    examples = [lesson.example(key, random.Random(i), held_out=True) for i, key in enumerate(lesson.keys)]
+    ids, labels = batch_of(shipped.pieces, examples)
+    for row, answers, example in zip(ids.tolist(), labels.tolist(), examples, strict=True):
+        prompt = shipped.encode(chat_text(example.messages))
         learnt = [label for label in answers if label != IGNORED]
         start = answers.index(learnt[0])
         assert row[: start + 1] == prompt and row[start + 1 : start + len(learnt)] == learnt[:-1]
-        assert shipped.decode(learnt) == question.answer and learnt[-1] == shipped.control_ids["[unused10]"]
+        assert (
+            shipped.decode(learnt[:-1], control=True) == example.answer
+            and learnt[-1] == shipped.control_ids["[unused10]"]
+        )
 
 
 @pytest.mark.parametrize("shape", [(24, 40), (40, 24)])

@@ -194,7 +194,7 @@ REFUSALS = {
     "Ultra": (
         lambda path: edit_config(path, architectures=["PanguUltraMoEForCausalLM"]),
         [],
-        "['PanguProMoEForCausalLM'], the",
+        "must hold one of PanguEmbeddedForCausalLM, PanguProMoEForCausalLM, came",
     ),
     "activation": (lambda path: edit_config(path, hidden_act="relu"), [], "hidden_act must be 'silu', came 'relu'"),
     "rope": (lambda path: edit_config(path, rope_scaling={"factor": 4}), [], "rope_scaling must be absent"),

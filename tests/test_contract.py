@@ -10,6 +10,9 @@ from pangu_ops.testing.compare import as_tuple, mismatch
 
 CASES = [(name, case) for name, page in PAGES.items() for case in page.cases]
 BACKWARDS = ("moge_combine_backward", "moge_experts_backward")
+# These write a KV cache, the one argument that may change, and that no copy can stand for.
+WRITING = tuple(name for name in PAGES if getattr(torch.ops.pangu, name).default._schema.is_mutable)
+DIFFERENTIABLE = [name for name in PAGES if name not in (*BACKWARDS, *WRITING)]
 
 
 def case_id(value):
@@ -29,6 +32,18 @@ def tensors(args):
     return [arg for arg in args if isinstance(arg, torch.Tensor)]
 
 
+def written(name):
+    """For each argument of the op, whether it writes it."""
+    return [
+        bool(argument.alias_info and argument.alias_info.is_write)
+        for argument in operator(name).default._schema.arguments
+    ]
+
+
+def inputs(name, args):
+    return [arg for arg, writes in zip(args, written(name)) if isinstance(arg, torch.Tensor) and not writes]
+
+
 def test_every_op_has_a_page():
     assert sorted(PAGES) == sorted(OPS)
 
@@ -43,10 +58,10 @@ def test_matches_the_float64_reference(implementation, name, case):
 @pytest.mark.parametrize("name, case", CASES, ids=case_id)
 def test_two_runs_give_the_same_bits_and_inputs_stay_unwritten(implementation, name, case):
     args = PAGES[name].example(**case, dtype=torch.bfloat16)
-    before = [tensor.clone() for tensor in tensors(args)]
+    before = [tensor.clone() for tensor in inputs(name, args)]
     first, second = as_tuple(operator(name)(*args)), as_tuple(operator(name)(*args))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(before, tensors(args)))
+    assert all(torch.equal(a, b) for a, b in zip(before, inputs(name, args), strict=True))
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -81,7 +96,9 @@ def transposed(tensor):
 @pytest.mark.parametrize("name", PAGES)
 def test_any_strides_are_accepted(implementation, name, view):
     args = PAGES[name].example(**small(name))
-    views = [view(arg) if isinstance(arg, torch.Tensor) else arg for arg in args]
+    views = [
+        view(arg) if isinstance(arg, torch.Tensor) and not writes else arg for arg, writes in zip(args, written(name))
+    ]
     assert not tensors(views)[0].is_contiguous()
     assert not mismatch(PAGES[name], args, operator(name)(*views))
 
@@ -92,6 +109,8 @@ SIZES_OF_NOTHING = {
     "moge_experts": dict(T=3, H=4, E=4, G=2, k=1, I=0),
     "moge_ffn": dict(T=3, H=4, E=4, G=2, k=1, I=0),
     "silu_mul": dict(T=3, I=0),
+    "linear": dict(T=3, H=0, N=4),
+    "attention_ffn": dict(T=3, H=4, Hq=2, Hk=1, D=4, I=0),
 }
 
 
@@ -117,11 +136,11 @@ def differentiable(name, args):
 def test_opcheck(name):
     args = PAGES[name].example(**small(name))
     opcheck(operator(name).default, args)
-    if name not in BACKWARDS:
+    if name in DIFFERENTIABLE:
         opcheck(operator(name).default, tuple(differentiable(name, args)))
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if name not in BACKWARDS])
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradients_of_the_reference(name):
     """opcheck does not notice a missing backward; gradcheck in float64 does."""
     args = [
@@ -148,10 +167,11 @@ GRADIENT_CASES = {
     "add_rms_norm": dict(T=3, H=7),
     "rotary": dict(T=3, Hq=2, Hk=1, D=4),
     "silu_mul": dict(T=3, I=5),
+    "linear": dict(T=3, H=5, N=4),
 }
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if name not in BACKWARDS])
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradients_of_the_kernels_equal_the_reference(implementation, name):
     def gradients():
         args = differentiable(name, PAGES[name].example(**small(name)))
@@ -184,6 +204,28 @@ def test_a_second_derivative_is_refused(name):
     args = differentiable(name, PAGES[name].example(**small(name)))
     with pytest.raises(RuntimeError, match=f"{name}: gradients must be taken once, came a second derivative"):
         as_tuple(operator(name)(*args))[0].sum().backward()
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_no_gradient_passes_a_cache(implementation, name):
+    args = PAGES[name].example(**small(name))
+    asking = [args[0].clone().requires_grad_(), *args[1:]]
+    with pytest.raises(RuntimeError, match=f"{name}: inputs must not require gradients, came some that do"):
+        operator(name)(*asking)
+    with torch.no_grad():
+        assert not operator(name)(*asking).requires_grad
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_what_is_written_is_the_references(implementation, name):
+    for case in PAGES[name].cases:
+        args = PAGES[name].example(**case)
+        again = [arg.clone() if isinstance(arg, torch.Tensor) else arg for arg in args]
+        operator(name)(*args)
+        PAGES[name].reference(*again)
+        for came, wanted, writes in zip(args, again, written(name)):
+            if writes:  # attention_ffn computes what it writes, attention only moves it
+                torch.testing.assert_close(came, wanted, rtol=0, atol=0 if name == "attention" else 1e-5)
 
 
 @pytest.mark.parametrize("name", PAGES)

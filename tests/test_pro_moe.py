@@ -142,11 +142,12 @@ def test_tied_embeddings_are_one_parameter():
 
 def test_the_cache_counts_its_memory_and_can_forget(model):
     ids = GOLDEN["ids.1"]
-    cache = KVCache(model.config, 2, 40)
+    cache = KVCache(model.config, 2, 40, block_size=8)
     assert cache.memory() == 2 * 3 * 2 * 1 * 40 * 32 * 4  # k and v, layers, batch, kv heads, tokens, head_dim, bytes
     model(ids, cache=cache)
-    assert cache.length == 33
-    cache.length = 30
+    assert cache.lengths == [33, 33]
+    cache.truncate(0, 30)
+    cache.truncate(1, 30)
     torch.testing.assert_close(model(ids[:, 30:], cache=cache), model(ids)[:, 30:], rtol=0, atol=1e-4)
 
 
@@ -173,5 +174,5 @@ def test_refused_options():
     model, ids = small(), torch.zeros(1, 3, dtype=torch.long)
     with pytest.raises(ModelError, match="ids must have the 2 rows of the cache, came 1"):
         model(ids, cache=KVCache(model.config, 2, 8))
-    with pytest.raises(ModelError, match="last must be at least 1, came 0"):
+    with pytest.raises(ModelError, match="last must be 1 to 3, the ids of the shortest row, came 0"):
         model(ids, last=0)

@@ -31,13 +31,14 @@ class ProMoELesson:
         initializer_range=0.05,
     )
     lr = 0.007
+    shortness = 0.0  # every token counts the same
     keys = tuple(questions.KINDS)
 
     def example(self, key, rng, held_out=False):
         question = questions.ask(key, rng, held_out)
         return Example(key, [{"role": "user", "content": question.text}], question.answer)
 
-    def share(self, learnt):
+    def share(self, key, learnt):
         return 1.1 - learnt
 
 
@@ -56,6 +57,7 @@ class EmbeddedLesson:
         initializer_range=0.05,
     )
     lr = 0.008
+    shortness = 0.5  # else the few tokens of a direct answer, which are the hard ones, drown in worked steps
     keys = tuple(f"{kind} {level} {mode}" for mode in TAGS for level in problems.LEVELS for kind in problems.KINDS)
     earlier = 0.15  # share of the conversations that have a turn before the one that is learnt
 
@@ -70,9 +72,12 @@ class EmbeddedLesson:
             messages = [{"role": "user", "content": before.text + rng.choice(list(TAGS.values()))}, said, *messages]
         return Example(key, messages, f"{OPEN}{problem.steps if worked else ''}{CLOSE}{problem.answer}")
 
-    def share(self, learnt):
-        """Most of what is half learnt, little of what is known or hopeless (Pangu Embedded report, stage 1)."""
-        return 0.25 + 4 * learnt * (1 - learnt)
+    def share(self, key, learnt):
+        """Most of what is half learnt, little of what is known or hopeless (Pangu Embedded report, stage 1).
+
+        A direct answer takes longer to learn than worked steps, and is asked twice as often.
+        """
+        return (0.25 + 4 * learnt * (1 - learnt)) * (1 if key.endswith("slow") else 2)
 
 
 LESSONS = {"embedded": EmbeddedLesson(), "pro-moe": ProMoELesson()}

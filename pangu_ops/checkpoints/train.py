@@ -1,7 +1,8 @@
 """Train a shipped checkpoint from scratch: ``python -m pangu_ops.checkpoints.train FAMILY OUT --state FILE``.
 
-FAMILY is embedded or pro-moe; lessons.py says what each of them learns. Only the tokens of the answers are learnt. One forward pass predicts each of them from the right ones before it, so
-where all are predicted, greedy generation gives this answer.
+FAMILY is embedded or pro-moe; lessons.py says what each of them learns. Only the tokens of the answers are learnt. One
+forward pass predicts each of them from the right ones before it, so where all are predicted, greedy generation gives
+this answer.
 """
 
 import argparse
@@ -74,11 +75,18 @@ def accuracy(model, pieces, examples):
     return {key: sum(marks) / len(marks) for key, marks in sorted(right.items())}
 
 
-def loss_of(model, ids, labels, tokens):
-    """A part's share of the batch's mean loss over its ``tokens`` learnt."""
+def token_weights(labels, shortness):
+    """``[B, S]``: what each token counts, an answer of n tokens ``n ** -shortness`` for each."""
+    learnt = (labels != IGNORED).float()
+    return learnt * learnt.sum(1, keepdim=True).clamp(min=1) ** -shortness
+
+
+def loss_of(model, ids, labels, weights, total):
+    """A part's share of the batch's mean loss, whose ``weights`` add up to ``total`` over all parts."""
     routing = []
     logits = model(ids, routing=routing)
-    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum") / tokens
+    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
+    loss = losses @ weights.flatten() / total
     if routing:
         balance = sum(load_balance_loss(scores.softmax(-1), chosen) for scores, chosen in routing) / len(routing)
         loss = loss + BALANCE / PARTS * balance
@@ -206,10 +214,11 @@ def main():
     held_out = [lesson.example(key, random.Random(i), held_out=True) for key in lesson.keys for i in range(PROBE)]
     for step in (progress := tqdm(range(first, args.steps), initial=first, total=args.steps)):
         parts = parts_of_batch(pieces, lesson, rng, shares)
-        tokens = sum(int((labels != IGNORED).sum()) for _, labels in parts)
+        weights = [token_weights(labels, lesson.shortness) for _, labels in parts]
+        total = sum(weight.sum() for weight in weights)
         loss = 0.0
-        for ids, labels in parts:
-            part = loss_of(model, ids, labels, tokens)
+        for (ids, labels), weight in zip(parts, weights, strict=True):
+            part = loss_of(model, ids, labels, weight, total)
             part.backward()
             loss += part.item()
         for optimizer, rate in zip(optimizers, rates, strict=True):
@@ -219,7 +228,7 @@ def main():
         progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
         if (step + 1) % args.every == 0:
             asked = [lesson.example(key, rng) for key in lesson.keys for _ in range(PROBE)]
-            shares = {key: lesson.share(learnt) for key, learnt in accuracy(model, pieces, asked).items()}
+            shares = {key: lesson.share(key, learnt) for key, learnt in accuracy(model, pieces, asked).items()}
             known = accuracy(model, pieces, held_out)
             keys = ", ".join(f"{key} {100 * share:.0f}" for key, share in known.items())
             mean = sum(known.values()) / len(known)

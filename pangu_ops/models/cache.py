@@ -1,33 +1,133 @@
-"""The keys and values of the tokens that a model has seen."""
+"""The keys and values of the tokens that a model has seen, in blocks."""
+
+import collections
 
 import torch
 
+from pangu_ops.models.config import ModelError
+
+Batch = collections.namedtuple("Batch", "positions block_table context_lens query_starts")
+Batch.__doc__ = "The new tokens of a call: ``positions [T]`` in their sequences, and what the attention ops need."
+
 
 class KVCache:
-    """Room for ``max_length`` tokens of each sequence of a batch, allocated once.
+    """Room for the tokens of a batch of sequences, allocated once; each sequence grows by blocks.
 
-    ``length`` tokens are held; setting it lower forgets the last ones. For inference only: no gradient passes.
+    Args:
+        config: the model's.
+        batch_size: number of sequences B.
+        max_length: most tokens of one sequence.
+        device, dtype: of the model's weights.
+        block_size: tokens of a block.
+        num_blocks: blocks to share among all sequences; None for as many as B times ``max_length`` tokens take.
+
+    ``keys`` and ``values`` are ``[L, N, Hk, block_size, D]``, ``lengths`` holds the tokens of each sequence. A block
+    may belong to several sequences (:meth:`share`); whoever writes into it gets a copy first. For inference only: no
+    gradient passes.
     """
 
-    def __init__(self, config, batch_size, max_length, device="cpu", dtype=torch.float32):
-        shape = (config.num_hidden_layers, batch_size, config.num_key_value_heads, max_length, config.head_dim)
+    def __init__(
+        self, config, batch_size, max_length, device="cpu", dtype=torch.float32, block_size=32, num_blocks=None
+    ):
+        for name, value in (("batch_size", batch_size), ("max_length", max_length), ("block_size", block_size)):
+            need(value >= 1, f"{name} must be at least 1", value)
+        per_sequence = -(-max_length // block_size)
+        num_blocks = batch_size * per_sequence if num_blocks is None else num_blocks
+        need(num_blocks >= 1, "num_blocks must be at least 1", num_blocks)
+        shape = (config.num_hidden_layers, num_blocks, config.num_key_value_heads, block_size, config.head_dim)
         self.keys = torch.empty(shape, device=device, dtype=dtype)
         self.values = torch.empty(shape, device=device, dtype=dtype)
-        self.batch_size, self.max_length = batch_size, max_length
-        self.length = 0
+        self.batch_size, self.max_length, self.block_size = batch_size, max_length, block_size
+        self.lengths = [0] * batch_size
+        self._blocks = [[] for _ in range(batch_size)]  # of each sequence, in order
+        self._users = [0] * num_blocks  # sequences that a block belongs to
+        self._free = list(range(num_blocks))[::-1]
+        self._table = torch.zeros(batch_size, per_sequence, device=device, dtype=torch.int32)
 
-    def append(self, layer, k, v):
-        """Add ``k`` and ``v [B, Hk, S, D]`` behind the tokens held; the views ``[B, Hk, length + S, D]`` of all.
+    def extend(self, counts):
+        """Take in ``counts[b]`` new tokens of each sequence b, whose keys and values the ops will write.
 
-        The new tokens count in ``length`` once the last layer has added its own.
+        Returns their :class:`Batch`. Raises :class:`ModelError`, and changes nothing, where a sequence would be longer
+        than ``max_length`` or the blocks do not suffice.
         """
-        end = self.length + k.shape[2]
-        self.keys[layer, :, :, self.length : end] = k
-        self.values[layer, :, :, self.length : end] = v
-        if layer == len(self.keys) - 1:
-            self.length = end
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        ends = [length + count for length, count in zip(self.lengths, counts, strict=True)]
+        need(max(ends) <= self.max_length, f"a sequence must be at most {self.max_length} tokens", max(ends))
+        copied = [row for row, count in enumerate(counts) if count and self._writes_shared(row)]
+        grown = [-(-end // self.block_size) - len(blocks) for end, blocks in zip(ends, self._blocks, strict=True)]
+        wanted = len(copied) + sum(max(0, number) for number in grown)
+        need(wanted <= len(self._free), f"{wanted} blocks must be free for the new tokens", f"{len(self._free)} free")
+        for row in copied:
+            self._replace(row, len(self._blocks[row]) - 1)
+        for row, number in enumerate(grown):
+            for _ in range(number):
+                self._append(row, self._take())
+        starts = [0]
+        for count in counts:
+            starts.append(starts[-1] + count)
+        device = self._table.device
+        positions = [torch.arange(length, end, device=device) for length, end in zip(self.lengths, ends, strict=True)]
+        self.lengths = ends
+        return Batch(
+            torch.cat(positions),
+            self._table,
+            torch.tensor(ends, dtype=torch.int32, device=device),
+            torch.tensor(starts, dtype=torch.int32, device=device),
+        )
+
+    def truncate(self, row, length):
+        """Forget what sequence ``row`` holds from token ``length`` on."""
+        need(0 <= length <= self.lengths[row], f"length must be 0 to {self.lengths[row]}, the tokens held", length)
+        self.lengths[row] = length
+        while len(self._blocks[row]) > -(-length // self.block_size):
+            self._release(self._blocks[row].pop())
+
+    def share(self, source, target, length):
+        """Make the first ``length`` tokens of sequence ``source`` those of ``target``, without copying a block."""
+        need(
+            0 <= length <= self.lengths[source], f"length must be 0 to {self.lengths[source]}, the tokens held", length
+        )
+        if source == target:
+            return self.truncate(target, length)
+        self.truncate(target, 0)
+        for block in self._blocks[source][: -(-length // self.block_size)]:
+            self._users[block] += 1
+            self._append(target, block)
+        self.lengths[target] = length
 
     def memory(self):
         """Bytes allocated."""
         return self.keys.nbytes + self.values.nbytes
+
+    @property
+    def free_blocks(self):
+        return len(self._free)
+
+    def _writes_shared(self, row):
+        """Whether the next token of ``row`` goes into a block that another sequence has too."""
+        return self.lengths[row] % self.block_size > 0 and self._users[self._blocks[row][-1]] > 1
+
+    def _take(self):
+        block = self._free.pop()
+        self._users[block] = 1
+        return block
+
+    def _append(self, row, block):
+        self._table[row, len(self._blocks[row])] = block
+        self._blocks[row].append(block)
+
+    def _replace(self, row, index):
+        """Give ``row`` a copy of its own of a shared block."""
+        old, new = self._blocks[row][index], self._take()
+        self.keys[:, new], self.values[:, new] = self.keys[:, old], self.values[:, old]
+        self._blocks[row][index] = self._table[row, index] = new
+        self._release(old)
+
+    def _release(self, block):
+        self._users[block] -= 1
+        if self._users[block] == 0:
+            self._free.append(block)
+
+
+def need(condition, rule, came):
+    if not condition:
+        raise ModelError(f"cache: {rule}, came {came}")

@@ -1,20 +1,28 @@
-"""What the models share: a decoder of pre-norm layers with causal grouped-query attention, over plain torch and ops.
+"""What the models share: pre-norm decoder layers with causal grouped-query attention, in plain torch and the ops.
 
 B batch, S positions of each sequence, T tokens; every matrix product is 2-D over the T tokens.
 """
+
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pangu_ops.models.cache import KVCache
 from pangu_ops.models.config import ModelError
-from pangu_ops.ops import add_rms_norm, rms_norm, rotary
+from pangu_ops.ops import add_rms_norm, attention, linear, rms_norm, rotary
 from pangu_ops.ops.rotary import rotary_table
 
 
 class Linear(nn.Linear):
     def reset_parameters(self):
         """Nothing: the whole model's parameters get their first values together, or from a checkpoint."""
+
+    def forward(self, x):
+        # Training multiplies thousands of rows in float32, which torch's own product does faster.
+        learns = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
+        return (F.linear if learns else linear)(x, self.weight, self.bias)
 
 
 class Attention(nn.Module):
@@ -27,23 +35,17 @@ class Attention(nn.Module):
         self.qkv = Linear(config.hidden_size, sum(self.heads) * config.head_dim, bias=bias, dtype=dtype)
         self.o_proj = Linear(config.hidden_size, config.hidden_size, bias=bias, dtype=dtype)
 
-    def forward(self, x, batch_size, cos, sin, cache, layer):
+    def forward(self, x, cos, sin, attend):
+        """``attend(q, k, v)`` gives ``[T, Hq, D]``: from a cache, or :func:`attend_whole` for whole sequences."""
         q, k, v = self.qkv(x).view(len(x), sum(self.heads), self.head_dim).split(self.heads, dim=1)
         q, k = rotary(q, k, cos, sin)
-        q, k, v = (t.unflatten(0, (batch_size, -1)).transpose(1, 2) for t in (q, k, v))  # [B, heads, S, D]
-        if cache is not None:
-            k, v = cache.append(layer, k, v)
-        new, total = q.shape[2], k.shape[2]
-        if new == 1:
-            # as rows of their KV head the query heads share its keys: torch's own GQA is far slower here in bf16
-            rows = q.reshape(batch_size, k.shape[1], -1, self.head_dim)
-            out = F.scaled_dot_product_attention(rows, k, v).reshape(q.shape)
-        else:
-            mask = None
-            if new < total:
-                mask = torch.ones(new, total, dtype=torch.bool, device=q.device).tril(total - new)
-            out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=new == total, enable_gqa=True)
-        return self.o_proj(out.transpose(1, 2).reshape(len(x), -1))
+        return self.o_proj(attend(q, k, v).flatten(1))
+
+
+def attend_whole(q, k, v, batch_size):
+    """Attention of whole sequences of one length, with gradients."""
+    q, k, v = (t.unflatten(0, (batch_size, -1)).transpose(1, 2) for t in (q, k, v))  # [B, heads, S, D]
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2).flatten(0, 1)
 
 
 class CausalLM(nn.Module):
@@ -76,49 +78,89 @@ class CausalLM(nn.Module):
             elif parameter.dim() > 1 and not name.endswith("router_scale"):
                 nn.init.normal_(parameter, std=self.config.initializer_range)
 
-    def forward(self, ids, cache=None, last=None, routing=None):
+    def forward(self, ids, cache=None, last=None, lengths=None, routing=None):
         """Logits of the next token at every position.
 
         Args:
             ids: ``[B, S]`` int64 or int32, every id below the vocabulary's size.
             cache: a :class:`KVCache`; the ids then continue the tokens it holds and are added to it.
-            last: logits of the last ``last`` positions only, None for all.
+            last: logits of the last ``last`` positions of each row only, None for all.
+            lengths: for a cache, how many ids of each row there are, from its first on; what follows is not looked at
+                and gets logits of 0. None for all S.
             routing: a list, to which each layer adds its ``(router logits [T, E], expert_ids [T, K])``.
 
         Returns:
-            ``[B, S, V]`` float32, or ``[B, last, V]``.
+            ``[B, S, V]`` float32, or ``[B, last, V]``. In float32, on CPU, the logits of a row do not depend on the
+            rows beside it.
         """
-        config, room, past = self.config, self.config.max_position_embeddings, 0
-        if cache is not None:
-            room, past = min(room, cache.max_length), cache.length
+        counts, present = self._check(ids, cache, last, lengths)
+        batch_size, new = ids.shape
+        learns = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
+        if cache is None and not learns:
+            weight = self.embed.weight
+            cache = KVCache(self.config, batch_size, new, weight.device, weight.dtype)
+        batch = None if cache is None else cache.extend(counts)
+        positions = torch.arange(new, device=ids.device).repeat(batch_size) if batch is None else batch.positions
+        cos, sin = rotary_table(positions, self.config.head_dim, self.config.rope_theta)
+        x = self.embed(ids.flatten() if present is None else ids[present])
+        hidden = self.run(x, cos, sin, batch_size, cache, batch, routing)
+        if last is not None:
+            ends = torch.tensor(counts, device=ids.device).cumsum(0)
+            hidden = hidden[(ends[:, None] - last + torch.arange(last, device=ids.device)).flatten()]
+        # 2-D on purpose: torch runs a bf16 product over 3-D input far slower on CPU
+        logits = self.lm_head(hidden).float()
+        if last is None and present is not None:
+            return logits.new_zeros(*ids.shape, logits.shape[1]).masked_scatter_(present[..., None], logits)
+        return logits.unflatten(0, (batch_size, -1))
+
+    def run(self, x, cos, sin, batch_size, cache, batch, routing):
+        """``[T, H]``, the normalised output of the last layer, for embeddings ``x [T, H]``."""
+        eps = self.config.rms_norm_eps
+        normed = rms_norm(x, self.layers[0].input_norm, eps)
+        # A residual addition always meets the norm that follows it: that of the next layer, at the end the last one.
+        next_norms = [layer.input_norm for layer in self.layers[1:]] + [self.norm]
+        for index, (layer, next_norm) in enumerate(zip(self.layers, next_norms, strict=True)):
+            if cache is None:
+                attend = partial(attend_whole, batch_size=batch_size)
+            else:
+                attend = partial(attend_cached, cache=(cache.keys[index], cache.values[index]), batch=batch)
+            normed, x = add_rms_norm(layer.attention(normed, cos, sin, attend), x, layer.ffn_norm, eps)
+            normed, x = add_rms_norm(layer.feed_forward(normed, routing), x, next_norm, eps)
+        return normed
+
+    def _check(self, ids, cache, last, lengths):
+        """How many ids each row has, and ``[B, S]`` which of them are there (None for all)."""
+        config = self.config
         if ids.dim() != 2 or ids.numel() == 0:
             raise ModelError(f"model: ids must be [B, S] with at least one id, came {list(ids.shape)}")
         if ids.dtype not in (torch.int64, torch.int32):
             raise ModelError(f"model: ids must be int64 or int32, came {ids.dtype}")
-        # on the CPU only: elsewhere the check would wait for the device at every token
-        if ids.device.type == "cpu" and not 0 <= ids.min() <= ids.max() < config.vocab_size:
-            raise ModelError(f"model: ids must be 0 to {config.vocab_size - 1}, came {ids.min()} to {ids.max()}")
         batch_size, new = ids.shape
         if cache is not None and cache.batch_size != batch_size:
             raise ModelError(f"model: ids must have the {cache.batch_size} rows of the cache, came {batch_size}")
-        if last is not None and last < 1:
-            raise ModelError(f"model: last must be at least 1, came {last}")
-        if past + new > room:
-            raise ModelError(f"model: the context must be at most {room} tokens, came {past + new}")
-        positions = torch.arange(past, past + new, device=ids.device)
-        tables = rotary_table(positions, config.head_dim, config.rope_theta)
-        cos, sin = (table.repeat(batch_size, 1) for table in tables)
+        counts, present = [new] * batch_size, None
+        if lengths is not None:
+            counts = [int(length) for length in lengths]
+            if len(counts) != batch_size or not all(0 <= count <= new for count in counts) or not any(counts):
+                raise ModelError(f"model: lengths must be 0 to {new} for each of {batch_size} rows, came {counts}")
+            if cache is None:
+                raise ModelError("model: lengths must come with a cache, came without one")
+            present = torch.arange(new, device=ids.device) < torch.tensor(counts, device=ids.device)[:, None]
+        if last is not None and not 1 <= last <= min(counts):
+            raise ModelError(f"model: last must be 1 to {min(counts)}, the ids of the shortest row, came {last}")
+        # on the CPU only: elsewhere the check would wait for the device at every token
+        if ids.device.type == "cpu":
+            real = ids if present is None else ids[present]
+            if not 0 <= real.min() <= real.max() < config.vocab_size:
+                raise ModelError(f"model: ids must be 0 to {config.vocab_size - 1}, came {real.min()} to {real.max()}")
+        room, past = config.max_position_embeddings, [0] * batch_size
+        if cache is not None:
+            room, past = min(room, cache.max_length), cache.lengths
+        longest = max(length + count for length, count in zip(past, counts, strict=True))
+        if longest > room:
+            raise ModelError(f"model: the context must be at most {room} tokens, came {longest}")
+        return counts, present
 
-        x = self.embed(ids.flatten())
-        normed = rms_norm(x, self.layers[0].input_norm, config.rms_norm_eps)
-        # A residual addition always meets the norm that follows it: that of the next layer, at the end the last one.
-        next_norms = [layer.input_norm for layer in self.layers[1:]] + [self.norm]
-        for index, (layer, next_norm) in enumerate(zip(self.layers, next_norms, strict=True)):
-            attended = layer.attention(normed, batch_size, cos, sin, cache, index)
-            normed, x = add_rms_norm(attended, x, layer.ffn_norm, config.rms_norm_eps)
-            normed, x = add_rms_norm(layer.feed_forward(normed, routing), x, next_norm, config.rms_norm_eps)
 
-        if last is not None:
-            normed = normed.view(batch_size, new, -1)[:, -last:].flatten(0, 1)
-        # 2-D on purpose: torch runs a bf16 product over 3-D input far slower on CPU
-        return self.lm_head(normed).float().unflatten(0, (batch_size, -1))
+def attend_cached(q, k, v, cache, batch):
+    return attention(q, k, v, *cache, batch.block_table, batch.context_lens, batch.query_starts)

@@ -32,6 +32,7 @@ class Tokenizer:
         # The longest first, so that no token hides one that begins with it.
         names = sorted(self.control_ids, key=len, reverse=True)
         self._split = re.compile(f"({'|'.join(map(re.escape, names))})" if names else "(?!)")
+        self._names = {id: name for name, id in self.control_ids.items()}
         self._hidden = {*self.control_ids.values(), bos_token_id}
 
     def _control_tokens(self, path, pieces):
@@ -70,15 +71,21 @@ class Tokenizer:
         """Whether ``id`` has no text; a model's vocabulary may have room to spare."""
         return id in self._hidden or id >= len(self.pieces)
 
-    def decode(self, ids):
-        """The text of ``ids``, without control tokens; the parts between them are decoded each on its own."""
-        parts = [[]]
-        for id in ids:
-            if self.hides(id):
-                parts.append([])
-            else:
-                parts[-1].append(id)
-        return "".join(self.pieces.decode(part) for part in parts if part)
+    def decode(self, ids, control=False):
+        """The text of ``ids``; the parts between control tokens are decoded each on its own.
+
+        ``control`` writes the names of control tokens too, which are left out otherwise.
+        """
+        texts, part = [], []
+        for id in [*ids, None]:
+            if id is not None and not self.hides(id):
+                part.append(id)
+                continue
+            texts.append(self.pieces.decode(part) if part else "")
+            part = []
+            if control and id in self._names:
+                texts.append(self._names[id])
+        return "".join(texts)
 
 
 class StreamDecoder:

@@ -57,9 +57,7 @@ def check_paging(op, x_name, x, key_cache, value_cache, block_table, context_len
     check(context_lens.shape == (batch,), op, "context_lens must be [B] with the B of block_table", context_lens)
     check(query_starts.shape == (batch + 1,), op, "query_starts must be [B+1] with the B of block_table", query_starts)
     check_int32(op, block_table=block_table, context_lens=context_lens, query_starts=query_starts)
-    check_device(
-        op, **{x_name: x}, block_table=block_table, context_lens=context_lens, query_starts=query_starts
-    )
+    check_device(op, **{x_name: x}, block_table=block_table, context_lens=context_lens, query_starts=query_starts)
 
 
 def sequences(op, num_tokens, key_cache, block_table, context_lens, query_starts):

@@ -176,13 +176,15 @@ def example(T, H, Hq, Hk, D, I, block=4, B=1, past=0, bias=True, dtype=torch.flo
     generator = torch.Generator().manual_seed(seed + 1)
 
     def draw(*shape):
-        return (torch.randn(shape, generator=generator) * shape[-1] ** -0.5).to(dtype)
+        return (torch.randn(shape, generator=generator) * max(shape[-1], 1) ** -0.5).to(dtype)
 
     rows = (Hq + 2 * Hk) * D
     norms = [torch.rand(H, generator=generator).add(0.5).to(dtype) for _ in range(2)]
     paging = paging_example(T, Hk, D, block, B, past, dtype, seed)
     lens, starts = paging[3], paging[4]
-    positions = torch.cat([torch.arange(length)[length - n :] for length, n in zip(lens.tolist(), starts.diff().tolist())])
+    positions = torch.cat(
+        [torch.arange(length)[length - n :] for length, n in zip(lens.tolist(), starts.diff().tolist())]
+    )
     x = torch.randn(T, H, generator=generator).to(dtype)
     biases = (draw(rows), draw(H)) if bias else (None, None)
     return (

@@ -1,0 +1,133 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pangu_ops import attention
+from pangu_ops.ops.attention import example
+
+INT = torch.int32
+
+
+def batch(*rows, lens, starts):
+    return torch.tensor(rows, dtype=INT), torch.tensor(lens, dtype=INT), torch.tensor(starts, dtype=INT)
+
+
+def test_attention_by_hand(implementation):
+    """Two tokens in blocks of one, the second block first: weights 1, and e^(2/sqrt 1) to 1 of two values."""
+    keys, values = torch.full((3, 1, 1, 1), torch.nan), torch.full((3, 1, 1, 1), torch.nan)
+    q, k, v = torch.tensor([[[1.0]], [[2.0]]]), torch.tensor([[[0.0]], [[1.0]]]), torch.tensor([[[5.0]], [[7.0]]])
+    out = attention(q, k, v, keys, values, *batch([2, 0], lens=[2], starts=[0, 2]))
+    e = math.exp(2)
+    torch.testing.assert_close(out.flatten(), torch.tensor([5.0, (5 + 7 * e) / (1 + e)]))
+    assert keys[[2, 0]].flatten().tolist() == [0, 1] and values[[2, 0]].flatten().tolist() == [5, 7]
+    assert keys[1].isnan().all() and values[1].isnan().all()  # a block of nobody's
+
+
+@pytest.mark.parametrize("past", [0, 1, 47, 48, 49, 130])
+@pytest.mark.parametrize("new", [1, 2, 7, 40])
+def test_attention_equals_torchs(implementation, past, new):
+    q, k, v, keys, values, table, lens, starts, _ = example(new, 6, 2, 20, block=16, past=0, seed=past)
+    blocks = -(-(past + new) // 16)
+    keys, values = torch.randn(blocks, 2, 16, 20), torch.randn(blocks, 2, 16, 20)
+    table, lens = torch.randperm(blocks).int()[None], torch.tensor([past + new], dtype=INT)
+    out = attention(q, k, v, keys, values, table, lens, starts)
+    whole = [cache[table[0]].transpose(0, 1).flatten(1, 2)[:, : past + new] for cache in (keys, values)]
+    assert torch.equal(whole[0][:, past:], k.transpose(0, 1)) and torch.equal(whole[1][:, past:], v.transpose(0, 1))
+    mask = torch.ones(new, past + new, dtype=torch.bool).tril(past)
+    wanted = F.scaled_dot_product_attention(q.transpose(0, 1), *whole, mask, enable_gqa=True)
+    torch.testing.assert_close(out, wanted.transpose(0, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_mixed_batch_equals_each_sequence_alone_bit_for_bit(implementation, dtype):
+    q, k, v, keys, values, table, lens, starts, scale = example(23, 6, 2, 36, 3, B=4, past=70, dtype=dtype)
+    before = keys.clone(), values.clone()
+    together = attention(q, k, v, keys, values, table, lens, starts, scale)
+    for row, (begin, end) in enumerate(zip(starts.tolist(), starts[1:].tolist())):
+        alone = attention(
+            *(t[begin:end] for t in (q, k, v)),
+            *before,
+            table[row : row + 1],
+            lens[row : row + 1],
+            torch.tensor([0, end - begin], dtype=INT),
+            scale,
+        )
+        if implementation == "reference":  # torch's softmax and products choose by shape how they sum
+            torch.testing.assert_close(together[begin:end], alone)
+        else:
+            assert torch.equal(together[begin:end], alone)
+
+
+def test_prefill_equals_token_by_token_bit_for_bit(implementation):
+    q, k, v, keys, values, table, lens, starts, _ = example(70, 4, 2, 24, 8)
+    whole = attention(q, k, v, keys, values, table, lens, starts)
+    for token in range(70):
+        one = slice(token, token + 1)
+        now = batch(table[0].tolist(), lens=[token + 1], starts=[0, 1])
+        out = attention(q[one], k[one], v[one], keys, values, *now)
+        if implementation == "reference":
+            torch.testing.assert_close(out, whole[one])
+        else:
+            assert torch.equal(out, whole[one])
+
+
+def test_sequences_share_a_prefix(implementation):
+    """Two sequences of 6 tokens whose first block of 4 is one and the same."""
+    q, k, v, keys, values, *_ = example(4, 2, 1, 8, block=4, B=1, past=40, seed=3)
+    shared = attention(q, k, v, keys, values, *batch([0, 1], [0, 2], lens=[6, 6], starts=[0, 2, 4]))
+    keys[3], values[3] = keys[0], values[0]
+    copied = attention(q, k, v, keys, values, *batch([0, 1], [3, 2], lens=[6, 6], starts=[0, 2, 4]))
+    assert torch.equal(shared, copied)
+
+
+Q, K, CACHE = torch.zeros(3, 4, 8), torch.zeros(3, 2, 8), torch.zeros(5, 2, 4, 8)
+GOOD = batch([0, 1], lens=[3], starts=[0, 3])
+
+
+def changed(**changes):
+    names = ("q", "k", "v", "key_cache", "value_cache", "block_table", "context_lens", "query_starts")
+    return (dict(zip(names, (Q, K, K, CACHE, CACHE, *GOOD))) | changes).values()
+
+
+def ints(*values):
+    return torch.tensor(values, dtype=INT)
+
+
+BAD = [
+    (dict(q=Q[0]), "q must be [T, Hq, D], came [4, 8]"),
+    (dict(q=Q.int()), "q must be float32, bfloat16 or float16, came int32"),
+    (dict(q=Q[:, :3]), "q must be [T, Hq, D] with the D of key_cache and a multiple of its Hk heads, came [3, 3, 8]"),
+    (dict(k=K[:2]), "k must be [T, Hk, D] = [3, 2, 8], came [2, 2, 8]"),
+    (dict(v=K.half()), "v must have the dtype of q, came float16"),
+    (dict(key_cache=CACHE[0]), "key_cache must be [N, Hk, block, D], came [2, 4, 8]"),
+    (dict(value_cache=CACHE[1:]), "value_cache must have the shape of key_cache, came [4, 2, 4, 8]"),
+    (dict(value_cache=CACHE.half()), "value_cache must have the dtype of q, came float16"),
+    (dict(key_cache=CACHE.mT.contiguous().mT), "key_cache must be contiguous, since it is written, came strides"),
+    (dict(block_table=ints(0, 1)), "block_table must be [B, M], came [2]"),
+    (dict(block_table=GOOD[0].long()), "block_table must be int32, came int64"),
+    (dict(context_lens=ints(3, 3)), "context_lens must be [B] with the B of block_table, came [2]"),
+    (dict(query_starts=ints(0)), "query_starts must be [B+1] with the B of block_table, came [1]"),
+    (dict(query_starts=ints(0, 2)), "query_starts must rise from 0 to T = 3, came other values"),
+    (dict(query_starts=ints(1, 3)), "query_starts must rise from 0 to T = 3, came other values"),
+    (dict(context_lens=ints(2)), "context_lens must count the new tokens and be at most M * block = 8, came 2"),
+    (dict(context_lens=ints(9)), "context_lens must count the new tokens and be at most M * block = 8, came 9"),
+    (
+        dict(block_table=ints(5, 0)[None]),
+        "block_table must hold numbers of blocks below N = 5 for every context, came 5",
+    ),
+    (
+        dict(block_table=ints(0, -1)[None], context_lens=ints(5)),
+        "block_table must hold numbers of blocks below N = 5 for every context, came -1",
+    ),
+]
+
+
+@pytest.mark.parametrize("changes, message", BAD, ids=[message for _, message in BAD])
+def test_bad_input_is_refused_and_nothing_is_written(implementation, changes, message):
+    args = list(changed(**changes))
+    with pytest.raises(RuntimeError) as error:
+        attention(*args)
+    assert str(error.value).splitlines()[0] == f"attention: {message}"
+    assert not CACHE.any()

@@ -1,6 +1,7 @@
-"""``make demo``: the shipped Pangu Pro MoE answers a few questions, through ``torch.ops.pangu.*``.
+"""``make demo``: the shipped models answer a few questions, through ``torch.ops.pangu.*``.
 
-Afterwards it shows how evenly the groups of experts were loaded, next to ordinary top-8 routing.
+Pangu Pro MoE shows how evenly its groups of experts are loaded, next to ordinary top-8 routing; Pangu Embedded thinks
+fast or slowly, as each question asks for.
 """
 
 import time
@@ -10,7 +11,8 @@ import torch
 from pangu_ops import generate, imbalance_score, load_model, topk_gating
 from pangu_ops.backends import current
 from pangu_ops.balance import device_load
-from pangu_ops.checkpoints import PRO_MOE
+from pangu_ops.chat import Chat
+from pangu_ops.checkpoints import EMBEDDED, PRO_MOE
 from pangu_ops.models.tokenizer import StreamDecoder, Tokenizer
 
 QUESTIONS = (
@@ -24,6 +26,7 @@ QUESTIONS = (
     "Write 427 in words.",
     "今天是3月17日星期日。明天呢？",
 )
+THINKING = ("What is 7 + 8?", "What is 47 * 86?")
 
 
 def ask(model, tokenizer, question):
@@ -54,7 +57,7 @@ def group_loads(model, conversations):
     return {name: torch.cat(ids) for name, ids in chosen.items()}
 
 
-def main():
+def show_balance():
     model, tokenizer = load_model(PRO_MOE), Tokenizer(PRO_MOE)
     config = model.config
     print(
@@ -72,6 +75,25 @@ def main():
         score = imbalance_score(expert_ids, config.num_experts, config.num_groups)
         print(f"{name:24}{load.max() / load.double().mean():>12.2f}{score:>18.2f}")
     print("\nWith one device per group, the busiest one sets the pace: at 1.00 none waits.")
+
+
+def show_thinking():
+    model, tokenizer = load_model(EMBEDDED), Tokenizer(EMBEDDED)
+    print(f"\nPangu Embedded, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, thinking: auto")
+    chat = Chat(model, tokenizer, "auto")
+    for question in THINKING:
+        print(f"\n  {question}")
+        reply = chat.ask(question, stop_ids=(model.config.eos_token_id,))
+        print(f"    chosen    {reply.decision.explain()}")
+        if reply.thinking:
+            print(f"    thinking  {reply.thinking}")
+        milliseconds = 1000 * (reply.prefill_seconds + reply.decode_seconds)
+        print(f"    answer    {reply.text}  ({len(reply.new_ids)} tokens, {milliseconds:.0f} ms)")
+
+
+def main():
+    show_balance()
+    show_thinking()
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ Tensor tile_activations(const PackedRows& rows, const RowOf& x, const bf16* gate
   bf16* activations = mutable_data<bf16>(result);
   int64_t panels = intermediate / TILE_SIDE, parts = parts_of(rows.experts.size(), panels, TILE_UNITS);
   for_units(rows.experts.size() * parts, [&](int64_t unit) {
-    Tiles tiles;
+    [[maybe_unused]] Tiles tiles;
     const auto& [expert, begin, end] = rows.experts[unit / parts];
     int64_t part = unit % parts, first_block = rows.first_block[unit / parts];
     const bf16* gate = gate_up + expert * 2 * intermediate * hidden;
@@ -118,7 +118,7 @@ template <class Store>
 void tile_down(const PackedRows& rows, int64_t first_expert, int64_t last_expert, const bf16* activations,
                const bf16* down, int64_t hidden, int64_t intermediate, int64_t first, int64_t last,
                const Store& store_columns) {
-  Tiles tiles;
+  [[maybe_unused]] Tiles tiles;
   for (int64_t i = first_expert; i < last_expert; i++) {
     const auto& [expert, begin, end] = rows.experts[i];
     int64_t row = begin, stop = end;

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #if defined(PANGU_ISA_AMX) || defined(PANGU_ISA_AVX512BF16) || defined(PANGU_ISA_AVX512)
 #include "cpu/isa/avx512.h"
@@ -70,19 +71,27 @@ inline vf keep_first(vf v, int64_t n, float filler) {
   return lane < int32_t(n) ? v : splat(filler);
 }
 
+// Lane i is lane from(i) of a and b, one behind the other.
+template <class V, class From, int... LANE>
+inline V shuffle(V a, V b, From from, std::integer_sequence<int, LANE...>) {
+#ifdef __clang__
+  return __builtin_shufflevector(a, b, from(LANE)...);
+#else
+  return __builtin_shuffle(a, b, vi{from(LANE)...});
+#endif
+}
+
 // Of every 2 * SIDE lanes the lower SIDE, those of a before those of b; and the upper ones.
 template <int SIDE, class V>
 inline V lower_blocks(V a, V b) {
-  vi from;
-  for (int lane = 0; lane < LANES; lane++) from[lane] = lane & SIDE ? LANES + lane - SIDE : lane;
-  return __builtin_shuffle(a, b, from);
+  return shuffle(a, b, [](int lane) constexpr { return lane & SIDE ? LANES + lane - SIDE : lane; },
+                 std::make_integer_sequence<int, LANES>());
 }
 
 template <int SIDE, class V>
 inline V upper_blocks(V a, V b) {
-  vi from;
-  for (int lane = 0; lane < LANES; lane++) from[lane] = lane & SIDE ? LANES + lane : lane + SIDE;
-  return __builtin_shuffle(a, b, from);
+  return shuffle(a, b, [](int lane) constexpr { return lane & SIDE ? LANES + lane : lane + SIDE; },
+                 std::make_integer_sequence<int, LANES>());
 }
 
 // Lane i is the sum of all lanes of rows[i], for LANES rows, which it overwrites.

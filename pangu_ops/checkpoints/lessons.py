@@ -75,9 +75,12 @@ class EmbeddedLesson:
     def share(self, key, learnt):
         """Most of what is half learnt, little of what is known or hopeless (Pangu Embedded report, stage 1).
 
-        A direct answer takes longer to learn than worked steps, and is asked twice as often.
+        A direct answer takes longer to learn than worked steps and is asked twice as often; to the hardest problems it
+        is never learnt well, so that these are no reason to ask it more.
         """
-        return (0.25 + 4 * learnt * (1 - learnt)) * (1 if key.endswith("slow") else 2)
+        kind, level, mode = key.split()
+        least = 0.25 if int(level) == max(problems.LEVELS) else 0.75
+        return (least + 4 * learnt * (1 - learnt)) * (1 if mode == "slow" else 2)
 
 
 LESSONS = {"embedded": EmbeddedLesson(), "pro-moe": ProMoELesson()}

@@ -92,21 +92,22 @@ def multiply(rng, level):
 
 
 def story(rng, level):
-    """Somebody's things become more and fewer, in 1, 2 or 4 steps."""
+    """Somebody's things become more and fewer, in 1, 2 or 4 steps; the numbers of two steps are small."""
     name, things = rng.choice(NAMES), rng.choice(THINGS)
-    have = rng.randint(2, 60)
+    most = 15 if level == 2 else 40
+    have = rng.randint(2, 20 if level == 2 else 60)
     facts, steps, path = [f"{name} has {have} {things}."], [], [have]
     for change in changes(rng, {1: 1, 2: 2, 3: 4}[level]):
         if change == "more":
-            more = rng.randint(2, 40)
+            more = rng.randint(2, most)
             fact, step, now = f"{more} come in.", f"{have}+{more}", have + more
         elif change == "fewer" and have > 3:
-            fewer = rng.randint(2, min(have - 1, 40))
+            fewer = rng.randint(2, min(have - 1, most))
             fact, step, now = f"{fewer} are out.", f"{have}-{fewer}", have - fewer
         elif change == "twice" and have < 120:
             fact, step, now = "Then twice as many.", f"{have}+{have}", 2 * have
         else:
-            times, each = rng.randint(2, 6), rng.randint(2, 9)
+            times, each = rng.randint(2, 6), rng.randint(2, 5 if level == 2 else 9)
             steps.append(f"{times}*{each}={times * each}")
             fact, step, now = f"{times} times {each} come in.", f"{have}+{times * each}", have + times * each
         facts.append(fact)

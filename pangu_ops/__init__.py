@@ -2,6 +2,7 @@
 
 from pangu_ops.backends import implementations, use
 from pangu_ops.balance import imbalance_score, load_balance_loss
+from pangu_ops.chat import Chat
 from pangu_ops.generate import generate
 from pangu_ops.models.loader import load_model
 from pangu_ops.ops import (
@@ -23,6 +24,7 @@ from pangu_ops.ops import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Chat",
     "add_rms_norm",
     "attention",
     "attention_ffn",

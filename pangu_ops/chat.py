@@ -7,11 +7,11 @@ import time
 
 from pangu_ops.generate import generate
 from pangu_ops.models.cache import KVCache
-from pangu_ops.models.config import ModelError
+from pangu_ops.models.config import ModelError, ProMoEConfig
 from pangu_ops.models.tokenizer import StreamDecoder
 from pangu_ops.thinking.auto import Decision, Metacognition
 from pangu_ops.thinking.modes import CLOSE, MODES, OPEN, SpanTracker, parse, tagged
-from pangu_ops.thinking.steering import default_steering
+from pangu_ops.thinking.steering import Steering, check_budget
 
 TOOLS_BEGIN, TOOLS_END = "[unused11]", "[unused12]"
 
@@ -37,9 +37,10 @@ class Chat:
 
     Args:
         model, tokenizer: as :func:`load_model` and ``Tokenizer`` give them.
-        thinking: "fast", "slow" (the released models' own default), "auto" (:class:`Metacognition` decides for every
-            question) or "model" (the model decides).
+        thinking: "fast", "slow" (the released models' own default, and all that Pangu Pro MoE knows), "auto"
+            (:class:`Metacognition` decides for every question) or "model" (the model decides).
         max_thinking_tokens: thoughts before the model must answer, None for any number.
+        repair: whether to lead the model out of repetition (:class:`Steering`).
         metacognition: the one to ask and to teach in mode auto, a new one by default.
         context: most tokens of the conversation, None for all that the model allows.
         system: the system turn, empty by default.
@@ -51,37 +52,39 @@ class Chat:
         tokenizer,
         thinking="slow",
         max_thinking_tokens=None,
+        repair=True,
         metacognition=None,
         context=None,
         system="",
     ):
-        if thinking not in MODES:
-            raise ModelError(f"chat: thinking must be one of {', '.join(MODES)}, came {thinking}")
+        check_thinking(model.config, thinking, max_thinking_tokens)
         self.model, self.tokenizer, self.thinking = model, tokenizer, thinking
-        self.max_thinking_tokens = max_thinking_tokens
+        self.max_thinking_tokens, self.repair = max_thinking_tokens, repair
         self.metacognition = metacognition or Metacognition()
         weight, most = model.embed.weight, model.config.max_position_embeddings
         self.context = most if context is None else min(context, most)
-        self.cache = KVCache(model.config, 1, self.context, weight.device, weight.dtype)
+        # It grows with the conversation: room for the whole context of a large model would be gigabytes.
+        self.cache = KVCache(model.config, 1, min(self.context, 1024), weight.device, weight.dtype)
         self.held = []  # the ids in the cache
         self.messages = [{"role": "system", "content": system}]
-        default_steering(tokenizer, max_thinking_tokens)  # refuses what is out of range before anything is asked
 
-    def ask(self, text, callback=None, load=0, **options):
+    def ask(self, text, callback=None, load=0, role="user", **options):
         """The :class:`Reply` to the user's ``text``, which then belongs to the conversation.
 
         ``callback(part, text)`` gets the reply as it comes, ``part`` being "thinking" or "answer". ``load`` is the
-        number of other requests, for mode auto. ``options`` are those of :func:`pangu_ops.generate`. The oldest
-        questions are dropped where the conversation would fill more than half of the context.
+        number of other requests, for mode auto. ``role`` is "tool" for the result of a tool call. ``options`` are those
+        of :func:`pangu_ops.generate`; the model's end-of-turn id stops it by default. Where the conversation would fill
+        more than half of the context, the oldest turns are dropped until a quarter is left.
         """
-        asked = [*self.messages, {"role": "user", "content": text}]
+        asked = [*self.messages, {"role": role, "content": text}]
         ids = self.tokenizer.encode_chat(asked)
-        while len(asked) > 2 and 2 * len(ids) > self.context:
-            del asked[1:3]  # the oldest question and answer: the new answer needs room
-            ids = self.tokenizer.encode_chat(asked)
+        if 2 * len(ids) > self.context:  # the new answer needs room
+            while len(asked) > 2 and 4 * len(ids) > self.context:
+                del asked[1:3]
+                ids = self.tokenizer.encode_chat(asked)
         decision, mode = None, self.thinking
         if mode == "auto":
-            decision = self.metacognition.decide(text, len(ids), load)
+            decision = self.metacognition.decide(text, len(ids) - self._shared(ids), load)
             mode = decision.mode
         asked = tagged(asked, mode)
         reply = self._generate(self.tokenizer.encode_chat(asked), mode, decision, callback, options)
@@ -93,11 +96,19 @@ class Chat:
         self.messages = [*asked, {"role": "assistant", "content": reply.answer}]
         return reply
 
+    def _shared(self, ids):
+        """How many of the first ids are in the cache; the last one has to be computed for its logits."""
+        return len(os.path.commonprefix([self.held, ids[:-1]]))
+
     def _generate(self, ids, mode, decision, callback, options):
-        shared = len(os.path.commonprefix([self.held, ids[:-1]]))
-        self.cache.truncate(0, shared)
+        options = {"stop_ids": (self.model.config.eos_token_id,), "max_new_tokens": 256} | options
+        shared = self._shared(ids)
         del self.held[shared:]
-        steering = default_steering(self.tokenizer, self.max_thinking_tokens)
+        self.cache.truncate(0, shared)
+        wanted = min(self.context, len(ids) + options["max_new_tokens"])
+        if wanted > self.cache.max_length:
+            self.cache.grow(min(self.context, max(wanted, 2 * self.cache.max_length)))
+        steering = Steering(self.tokenizer, self.max_thinking_tokens, self.repair)
         spans = SpanTracker(*(self.tokenizer.control_ids.get(name) for name in (OPEN, CLOSE)))
         decoders = {part: StreamDecoder(self.tokenizer) for part in ("thinking", "answer")}
         new_ids, times = [], [time.perf_counter()]
@@ -134,20 +145,34 @@ class Chat:
         )
 
 
-def tool_calls(answer):
-    """The answer without its tool-call span, and the calls: a JSON list, a single object counting as one.
+def check_thinking(config, thinking, max_thinking_tokens):
+    """Refuse a mode that there is not, or that the model with ``config`` does not know."""
+    if thinking not in MODES:
+        raise ModelError(f"chat: thinking must be one of {', '.join(MODES)}, came {thinking}")
+    if isinstance(config, ProMoEConfig) and thinking != "slow":
+        raise ModelError(f"chat: thinking must be slow for {config.NAME}, which knows no other, came {thinking}")
+    check_budget(max_thinking_tokens)
 
-    A span that is not closed or holds no JSON is left in the text.
+
+def tool_calls(answer):
+    """The answer without its tool-call spans, and the calls: JSON lists, a single object counting as one.
+
+    A span that is not closed or holds no such JSON is left in the text.
     """
-    before, begun, rest = answer.partition(TOOLS_BEGIN)
-    inside, ended, after = rest.partition(TOOLS_END)
-    if not begun or not ended:
-        return answer, []
-    try:
-        calls = json.loads(inside)
-    except (ValueError, RecursionError):
-        return answer, []
-    calls = calls if isinstance(calls, list) else [calls]
-    if not all(isinstance(call, dict) for call in calls):
-        return answer, []
-    return (before + after).strip(), calls
+    text, calls, rest = "", [], answer
+    while True:
+        before, begun, rest = rest.partition(TOOLS_BEGIN)
+        text += before
+        inside, ended, after = rest.partition(TOOLS_END)
+        if not begun or not ended:
+            return (text + begun + rest).strip(), calls
+        try:
+            found = json.loads(inside)
+        except (ValueError, RecursionError):
+            found = None
+        found = found if isinstance(found, list) else [found]
+        if all(isinstance(call, dict) for call in found):
+            calls += found
+        else:
+            text += begun + inside + ended
+        rest = after

@@ -80,9 +80,13 @@ def build_parser():
 
 
 def generate(args):
+    from pangu_ops.models.config import ModelError
+
     if args.dry_run:
         print(dry_run(checkpoint(args)))
         return
+    if args.raw and (args.thinking or args.max_thinking_tokens is not None):
+        raise ModelError("generate: thinking options must be left out with --raw, which knows no thoughts, came some")
     session = Session(args)
     if args.raw:
         session.continue_text(args.prompt)
@@ -133,7 +137,7 @@ class Session:
     def __init__(self, args):
         import torch
 
-        from pangu_ops.chat import Chat
+        from pangu_ops.chat import Chat, check_thinking
         from pangu_ops.generate import check_options, generation_defaults
         from pangu_ops.models.config import read_config
         from pangu_ops.models.loader import load_model
@@ -144,25 +148,29 @@ class Session:
         check_options(args.max_new_tokens, seed=args.seed, **dict(temperature=0.0, top_k=0, top_p=1.0) | given)
         path = checkpoint(args)
         config = read_config(path)
+        thinking = args.thinking or "slow"  # the released models' own default, and no tag
+        check_thinking(config, thinking, args.max_thinking_tokens)
         defaults = generation_defaults(path, config)
         self.options = {"max_new_tokens": args.max_new_tokens, "seed": args.seed} | defaults | given
         self.tokenizer = Tokenizer(path, config.bos_token_id)
         self.model = load_model(path, dtype=getattr(torch, DTYPES[args.dtype]) if args.dtype else None)
-        thinking = args.thinking or "slow"  # the released models' own default, and no tag
         self.chat = Chat(self.model, self.tokenizer, thinking, args.max_thinking_tokens)
 
     def answer(self, text):
         """Print the answer to ``text`` as it comes; what the model thinks and how fast it was go to stderr."""
-        shown = ["thinking"]
+        last = "answer"
 
         def show(part, piece):
-            if piece and part == "answer" and shown[-1] == "thinking" and len(shown) > 1:
-                print(file=sys.stderr, flush=True)  # the thoughts end
+            nonlocal last
             if piece:
-                shown.append(part)
-            print(piece, end="", flush=True, file=sys.stdout if part == "answer" else sys.stderr)
+                if (part, last) == ("answer", "thinking"):
+                    print(file=sys.stderr, flush=True)  # the thoughts end
+                last = part
+                print(piece, end="", flush=True, file=sys.stdout if part == "answer" else sys.stderr)
 
         reply = self.chat.ask(text, show, **self.options)
+        if last == "thinking":
+            print(file=sys.stderr, flush=True)
         print(flush=True)
         if reply.decision is not None:
             print(f"thinking {reply.decision.explain()}", file=sys.stderr)

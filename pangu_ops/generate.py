@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from pangu_ops.models.cache import KVCache
-from pangu_ops.models.config import ModelError, read_json
+from pangu_ops.models.config import SHOWN, ModelError, read_json
 
 
 @torch.no_grad()
@@ -130,22 +130,28 @@ def generation_defaults(path, config):
 
     A checkpoint without the file, or whose file does not sample, takes the likeliest token.
     """
-    data = read_json(Path(path) / "generation_config.json") if (Path(path) / "generation_config.json").exists() else {}
-    ends = data.get("eos_token_id", config.eos_token_id)
-    ends = ends if isinstance(ends, list) else [ends]
-    need_field(all(type(end) is int for end in ends), "eos_token_id must be an integer or a list of them", ends)
-    options = dict(temperature=0.0, top_k=0, top_p=1.0)
-    if data.get("do_sample"):
-        options["temperature"] = 1.0
-        for name in options:
-            value = data.get(name)
-            if value is not None:
-                need_field(type(value) in (int, float), f"{name} must be a number", value)
-                options[name] = type(options[name])(value)
-    check_options(1, seed=None, **options)
+    file = Path(path) / "generation_config.json"
+    data = read_json(file) if file.exists() else {}
+
+    def field(name, default, kinds, rule, holds):
+        value = data.get(name)
+        value = default if value is None else value
+        if type(value) not in kinds or not holds(value):
+            raise ModelError(f"generation_config.json: {name} must be {rule}, came {SHOWN.repr(value)}")
+        return value
+
+    ends = data.get("eos_token_id")
+    ends = [config.eos_token_id] if ends is None else ends if isinstance(ends, list) else [ends]
+    for end in ends:
+        if type(end) is not int or not 0 <= end < config.vocab_size:
+            raise ModelError(
+                f"generation_config.json: eos_token_id must be ids of the vocabulary, came {SHOWN.repr(end)}"
+            )
+    options = {
+        "temperature": field("temperature", 1.0, (int, float), "a number of at least 0", lambda t: 0 <= t < 1e9),
+        "top_k": field("top_k", 0, (int,), "an integer of at least 0", lambda k: k >= 0),
+        "top_p": field("top_p", 1.0, (int, float), "above 0 and at most 1", lambda p: 0 < p <= 1),
+    }
+    if not field("do_sample", False, (bool,), "true or false", lambda _: True):
+        options = {"temperature": 0.0, "top_k": 0, "top_p": 1.0}
     return options | {"stop_ids": tuple(ends)}
-
-
-def need_field(condition, rule, came):
-    if not condition:
-        raise ModelError(f"generation_config.json: {rule}, came {came!r}")

@@ -70,7 +70,8 @@ def differentiated_twice(name):
 
 def inference_only(name):
     """The autograd kernel of an op that writes a KV cache, through which no gradient passes."""
-    op = getattr(torch.ops.pangu, name)
+    op = getattr(torch.ops.pangu, name).default
+    written = [index for index, argument in enumerate(op._schema.arguments) if argument.is_write]
 
     def refuse_or_run(*args, **kwargs):
         inputs = [arg for arg in (*args, *kwargs.values()) if isinstance(arg, torch.Tensor)]
@@ -78,6 +79,8 @@ def inference_only(name):
             check(
                 not any(arg.requires_grad for arg in inputs), name, "inputs must not require gradients", "some that do"
             )
+        # autograd must notice that what it saved of a cache is no longer there
+        torch.autograd.graph.increment_version([args[index] for index in written])
         with torch._C._AutoDispatchBelowAutograd():
             return op(*args, **kwargs)
 

@@ -82,6 +82,23 @@ def test_sequences_share_a_prefix(implementation):
     assert torch.equal(shared, copied)
 
 
+def test_a_chunk_of_scores_that_are_all_minus_infinity_counts_for_nothing(implementation):
+    keys, values = torch.zeros(1, 1, 64, 4), torch.randn(1, 1, 64, 4)
+    keys[0, 0, :50] = -1e20
+    q, new = torch.full((1, 1, 4), 1e20), torch.zeros(1, 1, 4)
+    out = attention(q, new, new, keys, values, *batch([0], lens=[61], starts=[0, 1]))
+    torch.testing.assert_close(out[0, 0], values[0, 0, 50:61].mean(0))
+
+
+def test_autograd_notices_that_the_cache_is_written(implementation):
+    q, k, v, keys, values, *paging, _ = example(3, 2, 1, 4)
+    weight = torch.ones(4, requires_grad=True)
+    loss = (keys * weight).sum()
+    attention(q, k, v, keys, values, *paging)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 Q, K, CACHE = torch.zeros(3, 4, 8), torch.zeros(3, 2, 8), torch.zeros(5, 2, 4, 8)
 GOOD = batch([0, 1], lens=[3], starts=[0, 3])
 
@@ -99,6 +116,7 @@ BAD = [
     (dict(q=Q[0]), "q must be [T, Hq, D], came [4, 8]"),
     (dict(q=Q.int()), "q must be float32, bfloat16 or float16, came int32"),
     (dict(q=Q[:, :3]), "q must be [T, Hq, D] with the D of key_cache and a multiple of its Hk heads, came [3, 3, 8]"),
+    (dict(q=Q[:, :0]), "q must be [T, Hq, D] with the D of key_cache and a multiple of its Hk heads, came [3, 0, 8]"),
     (dict(k=K[:2]), "k must be [T, Hk, D] = [3, 2, 8], came [2, 2, 8]"),
     (dict(v=K.half()), "v must have the dtype of q, came float16"),
     (dict(key_cache=CACHE[0]), "key_cache must be [N, Hk, block, D], came [2, 4, 8]"),

@@ -77,9 +77,30 @@ def test_a_loop_is_led_out_by_the_control_text_and_answered():
 
 
 def test_a_looping_answer_is_led_out_once_and_then_ended():
-    reply = Chat(Script("1", "7,8;" * 200), TOKENIZER, max_thinking_tokens=0).ask("?", **STOP)
-    assert reply.repairs == 2 and reply.new_ids[-1] == CONFIG.eos_token_id and len(reply.new_ids) < 120
-    assert WAY_OUT.strip() in reply.text
+    for thoughts, budget, in_thoughts in (("1", 0, 0), ("4+5=9,", None, 1)):
+        reply = Chat(Script(thoughts, "7,8;" * 200), TOKENIZER, max_thinking_tokens=budget).ask("?", **STOP)
+        assert reply.repairs == in_thoughts + 2 and reply.new_ids[-1] == CONFIG.eos_token_id
+        assert WAY_OUT.strip() in reply.text and len(reply.new_ids) < 250
+    free = Chat(Script("1", "7,8;" * 200), TOKENIZER, max_thinking_tokens=0, repair=False).ask("?", **STOP)
+    assert free.repairs == 0 and len(free.new_ids) == 256
+
+
+@pytest.mark.parametrize(
+    "answer", ["1000000000000000", "0.333333333333333333", "|---|---|---|---|", "1,000,000,000,000,000,000"]
+)
+def test_an_answer_may_repeat_itself_a_little_and_say_what_was_thought(answer):
+    reply = Chat(Script(f"{answer} {answer} a{CLOSE}", answer), TOKENIZER).ask("?", **STOP)
+    assert reply.repairs == 0 and reply.text == answer
+
+
+def test_a_model_that_will_not_stop_thinking_is_ended():
+    reply = Chat(Script("1", f"{OPEN}2{OPEN}3"), TOKENIZER, max_thinking_tokens=0).ask("?", **STOP)
+    assert reply.new_ids == ids_of(f"{OPEN}{CLOSE}{OPEN}{CLOSE}{END}") and reply.text == ""
+
+
+def test_the_turn_ends_where_the_model_ends_it():
+    reply = Chat(Script("1", "42"), TOKENIZER, max_thinking_tokens=1).ask("?")  # no stop_ids
+    assert reply.new_ids == ids_of(f"{OPEN}1{CLOSE}42{END}")
 
 
 def test_the_callback_gets_thoughts_and_answer_apart():
@@ -135,6 +156,54 @@ def test_the_oldest_turns_are_dropped_where_room_ends(model):
     assert chat.messages[-2]["content"] == "What is 5 + 3?"
 
 
+def test_an_interruption_inside_the_model_leaves_no_token_that_was_not_computed(model, monkeypatch):
+    chat = Chat(model, TOKENIZER)
+    chat.ask("What is 2 + 3?", max_new_tokens=6)
+    held = chat.cache.lengths[0]
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        chat.ask("Sort: 3, 1, 2", max_new_tokens=6)
+    monkeypatch.undo()
+    assert chat.cache.lengths[0] == len(chat.held) < held + 6
+    for cache in (chat.cache.keys, chat.cache.values):
+        cache[:, chat.cache._free] = torch.nan  # what memory nobody wrote may hold
+    wanted = Chat(model, TOKENIZER)
+    wanted.ask("What is 2 + 3?", max_new_tokens=6)
+    question = "Sort: 3, 1, 2"
+    assert chat.ask(question, max_new_tokens=6).new_ids == wanted.ask(question, max_new_tokens=6).new_ids
+
+
+def test_the_cache_grows_with_the_conversation():
+    """Past the 1024 tokens that it begins with, without computing again what it holds."""
+    torch.manual_seed(0)
+    sizes = {name: getattr(CONFIG, name) for name in ("vocab_size", "hidden_size", "num_attention_heads")}
+    small = EmbeddedConfig(**sizes, num_hidden_layers=1, num_key_value_heads=2, intermediate_size=24)
+    chat = Chat(EmbeddedForCausalLM(small).requires_grad_(False), TOKENIZER)
+    first = chat.ask("a b c " * 200, max_new_tokens=2)
+    assert chat.cache.max_length == 1024 > first.prompt_tokens
+    second = chat.ask("d e f " * 250, max_new_tokens=2)
+    assert chat.cache.max_length == 2048 and second.cached_tokens >= first.prompt_tokens
+    alone = Chat(chat.model, TOKENIZER)
+    alone.messages = chat.messages[:-2]
+    assert alone.ask("d e f " * 250, max_new_tokens=2).new_ids == second.new_ids
+
+
+def test_pro_moe_knows_slow_thinking_only():
+    with pytest.raises(ModelError, match="thinking must be slow for Pangu Pro MoE, which knows no other, came auto"):
+        Chat(pangu_ops.load_model(PRO_MOE), TOKENIZER, "auto")
+
+
+def test_a_tool_result_goes_back(model):
+    chat = Chat(model, TOKENIZER)
+    chat.ask("What is 2 + 3?", max_new_tokens=2)
+    chat.ask("5", role="tool", max_new_tokens=2)
+    assert chat.messages[-2] == {"role": "tool", "content": "5"}
+
+
 def test_an_interrupted_answer_leaves_the_conversation_as_it_was(model):
     class Enough(Exception):
         pass
@@ -156,6 +225,7 @@ def test_an_interrupted_answer_leaves_the_conversation_as_it_was(model):
     [
         ('Look: [unused11][{"name": "f", "arguments": {}}][unused12]', "Look:", [{"name": "f", "arguments": {}}]),
         ('[unused11]{"name": "f"}[unused12] done', "done", [{"name": "f"}]),
+        ('[unused11][{"a": 1}][unused12] and [unused11]{"b": 2}[unused12]', "and", [{"a": 1}, {"b": 2}]),
         ("[unused11]not JSON[unused12]", "[unused11]not JSON[unused12]", []),
         ("[unused11][1, 2][unused12]", "[unused11][1, 2][unused12]", []),
         ('[unused11][{"name": "f"}]', '[unused11][{"name": "f"}]', []),
@@ -202,9 +272,16 @@ def test_generation_defaults(tmp_path):
     file.write_text('{"do_sample": true, "temperature": 1.0, "top_k": 0, "top_p": 0.8, "eos_token_id": [3, 4]}')
     assert generation_defaults(tmp_path, CONFIG) == dict(temperature=1.0, top_k=0, top_p=0.8, stop_ids=(3, 4))
     for text, message in (
-        ('{"eos_token_id": "end"}', "generation_config.json: eos_token_id must be an integer or a list of them"),
-        ('{"do_sample": true, "top_p": "all"}', "generation_config.json: top_p must be a number, came 'all'"),
-        ('{"do_sample": true, "top_p": 2}', "top_p must be above 0 and at most 1, came 2"),
+        ('{"eos_token_id": "end"}', "generation_config.json: eos_token_id must be ids of the vocabulary, came 'end'"),
+        ('{"eos_token_id": [3, 720]}', "eos_token_id must be ids of the vocabulary, came 720"),
+        (
+            '{"do_sample": true, "top_p": "all"}',
+            "generation_config.json: top_p must be above 0 and at most 1, came 'all'",
+        ),
+        ('{"do_sample": true, "top_p": NaN}', "top_p must be above 0 and at most 1, came nan"),
+        ('{"do_sample": true, "temperature": Infinity}', "temperature must be a number of at least 0, came inf"),
+        ('{"do_sample": true, "top_k": 0.9}', "top_k must be an integer of at least 0, came 0.9"),
+        ('{"do_sample": "no"}', "do_sample must be true or false, came 'no'"),
     ):
         file.write_text(text)
         with pytest.raises(ModelError, match=message):

@@ -50,8 +50,10 @@ def test_wheel_holds_the_package_and_nothing_beside_it(wheel):
     modules = {str(path.relative_to(ROOT)) for path in ROOT.glob("pangu_ops/**/*.py")}
     modules |= {f"pangu_ops/{path.relative_to(ROOT)}" for path in ROOT.glob("triton_kernels/*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
-    checkpoint = {str(path.relative_to(ROOT)) for path in ROOT.glob("pangu_ops/checkpoints/pro_moe/*")}
-    assert "pangu_ops/checkpoints/pro_moe/config.json" in checkpoint and checkpoint <= names
+    for family in ("embedded", "pro_moe"):
+        checkpoint = {str(path.relative_to(ROOT)) for path in ROOT.glob(f"pangu_ops/checkpoints/{family}/*")}
+        assert f"pangu_ops/checkpoints/{family}/config.json" in checkpoint and checkpoint <= names
+    assert "pangu_ops/thinking/difficulty.json" in names
     libraries = {name for name in names if name.endswith(".so")}
     assert "pangu_ops/lib/libpangu_generic.so" in libraries and all("pangu_ops/lib/" in name for name in libraries)
 

@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-DISPATCH, GENERATE = (text for language, text in BLOCKS if language == "python")
+DISPATCH, GENERATE, THINKING = (text for language, text in BLOCKS if language == "python")
 COMMANDS = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
 TREE = [line.split()[0] for language, text in BLOCKS if language == "" for line in text.splitlines()]
 
@@ -34,6 +34,12 @@ def test_dispatch_snippet(implementation):
 def test_generate_snippet(capsys):
     exec(GENERATE, {})
     assert capsys.readouterr().out == "42\n"
+
+
+def test_thinking_snippet(capsys):
+    exec(THINKING, {})
+    reason, answer = capsys.readouterr().out.splitlines()
+    assert reason.startswith("slow: difficulty") and answer.startswith("47*86:") and answer.endswith("-> 4042")
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -107,8 +107,10 @@ def test_latency_by_hand():
     assert latency.estimate(100, "slow") == pytest.approx(0.5 + SLOW_LENGTH)
     assert latency.estimate(100, "slow", new_tokens=5) == pytest.approx(0.5 + 0.5)
     latency.observe(100, 1.0, 20, 1.0, "fast")  # 100 and 20
-    decode, length = 10 + WEIGHT * 10, 10 + WEIGHT * 10
-    assert latency.estimate(100, "fast") == pytest.approx(100 / (200 - WEIGHT * 100) + length / decode)
+    decode = length = 10 + WEIGHT * 10  # the seconds stay 1
+    assert latency.estimate(100, "fast") == pytest.approx((0.5 + WEIGHT * 0.5) + length / decode)
+    latency.observe(10000, 100.0, 0, 0.0, "fast")  # what was long says more about the speed
+    assert latency.estimate(100, "fast") > 0.9
     latency.observe(0, 0.0, 40, 0.0, "slow")  # teaches no speed
     assert latency.estimate(0, "slow") == pytest.approx(40 / decode)
 

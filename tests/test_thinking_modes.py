@@ -75,20 +75,18 @@ def test_a_text_is_parsed_by_the_official_reading(text, thinking, answer):
 
 
 @pytest.mark.parametrize(
-    "thinks, ids, kinds, count, thinking",
+    "ids, kinds, count, thinking",
     [
-        (None, [16, 1, 2, 17, 3, 10], "mttmaa", 2, False),
-        (None, [16, 17, 3], "mma", 0, False),
-        (None, [3, 4], "aa", 0, False),
-        (None, [1, 17, 3], "ama", 0, False),  # that it was thinking shows too late
-        (True, [1, 17, 3], "tma", 1, False),
-        (True, [16, 1, 17, 3], "mtma", 1, False),
-        (False, [16, 1, 16, 2], "mtmt", 2, True),
-        (None, [16, 1, 17, 3, 16, 4], "mtmamt", 2, True),
+        ([16, 1, 2, 17, 3, 10], "mttmaa", 2, False),
+        ([16, 17, 3], "mma", 0, False),
+        ([3, 4], "aa", 0, False),
+        ([1, 17, 3], "ama", 0, False),  # that it was thinking shows too late
+        ([16, 1, 16, 2], "mtmt", 2, True),
+        ([16, 1, 17, 3, 16, 4], "mtmamt", 2, True),
     ],
 )
-def test_a_stream_is_told_apart_token_by_token(thinks, ids, kinds, count, thinking):
-    tracker = SpanTracker(16, 17, thinks)
+def test_a_stream_is_told_apart_token_by_token(ids, kinds, count, thinking):
+    tracker = SpanTracker(16, 17)
     names = {"m": "marker", "t": "thinking", "a": "answer"}
     assert [tracker.push(id) for id in ids] == [names[kind] for kind in kinds]
     assert tracker.count == count and tracker.thinking is thinking

@@ -9,7 +9,7 @@ import pytest
 
 import pangu_ops
 from pangu_ops.checkpoints import PRO_MOE
-from pangu_ops.checkpoints.problems import KINDS, LEVELS, held_out_problems, pose
+from pangu_ops.checkpoints.problems import KINDS, LEVELS, different_problems, pose
 from pangu_ops.checkpoints.questions import is_held_out
 from pangu_ops.models.config import ModelError
 from pangu_ops.models.tokenizer import Tokenizer
@@ -90,10 +90,10 @@ def test_difficulty_of_arithmetic(fitted_by_level, easy, hard):
     assert difficulty(easy) < 0.5 < difficulty(hard)
 
 
-def test_difficulty_of_held_out_problems(fitted_by_level):
+def test_difficulty_of_different_problems(fitted_by_level):
     means = []
     for level in LEVELS:
-        found = [difficulty(problem.text) for problem in held_out_problems(600) if problem.level == level]
+        found = [difficulty(problem.text) for problem in different_problems(600) if problem.level == level]
         means.append(sum(found) / len(found))
     assert means[0] < 0.1 and means[0] < means[1] < 0.4 and means[2] > 0.7
 
@@ -157,9 +157,9 @@ def test_problems_that_are_fitted_on_are_never_held_out(monkeypatch):
     monkeypatch.setattr(
         "pangu_ops.checkpoints.problems.is_held_out", lambda *problem: seen.append(problem) or is_held_out(*problem)
     )
-    problems = fit.training_problems(360)
+    problems = fit.different_problems(360, held_out=False)
     assert len({problem.text for problem in problems}) == len(problems) == 360
-    assert not {problem.text for problem in problems} & {problem.text for problem in held_out_problems(600)}
+    assert not {problem.text for problem in problems} & {problem.text for problem in different_problems(600)}
     assert seen and {(problem.kind, problem.level) for problem in problems} == {
         (kind, level) for kind in KINDS for level in LEVELS
     }

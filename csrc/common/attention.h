@@ -75,7 +75,7 @@ inline Attention attention_prologue(const Tensor& q, const Tensor& k, const Tens
   PANGU_CHECK(q.dim() == 3, op, "q must be [T, Hq, D]", q);
   check_float(op, "q", q);
   Paging paging = paging_prologue(op, "q", q, key_cache, value_cache, block_table, context_lens, query_starts);
-  PANGU_CHECK(q.size(2) == paging.head_dim && q.size(1) % paging.kv_heads == 0, op,
+  PANGU_CHECK(q.size(2) == paging.head_dim && q.size(1) > 0 && q.size(1) % paging.kv_heads == 0, op,
               "q must be [T, Hq, D] with the D of key_cache and a multiple of its Hk heads", q);
   std::string sizes = list(std::vector<int64_t>{q.size(0), paging.kv_heads, paging.head_dim});
   for (auto [name, heads] : {std::pair("k", &k), std::pair("v", &v)}) {

@@ -3,7 +3,7 @@
 // with a running maximum and sum (Milakov and Gimelshein, 2018).
 //
 // Chunks begin at fixed positions of the context and every sum has a fixed order, so a token's result depends neither
-// on its batch mates nor on the tokens that come in the same call.
+// on its batch mates nor, where all values are finite, on the tokens that come in the same call.
 #pragma once
 
 #include <limits>
@@ -114,7 +114,7 @@ void add_values(const T* const* values, int64_t num_keys, const float* weights, 
 
 // The running softmax of one (token, query head).
 struct SoftmaxRow {
-  float largest = -std::numeric_limits<float>::infinity(), sum = 0;
+  float largest = std::numeric_limits<float>::lowest(), sum = 0;  // finite: scores may all be -inf
 
   // Turn CHUNK scores, of which the first num_keys count, into weights; by how much earlier sums shrink.
   float weigh(float* scores, int64_t num_keys, float scale) {

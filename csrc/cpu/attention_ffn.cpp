@@ -12,15 +12,6 @@
 namespace pangu {
 namespace {
 
-// Normalised rows of x into out, both [T, H].
-template <class T>
-void normalise_rows(const T* x, const T* weight, T* out, const AttentionFfn& op) {
-  torch::stable::parallel_for(0, op.num_tokens, 1 + 16384 / op.hidden, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; row++)
-      normalise(x + row * op.hidden, weight, out + row * op.hidden, op.hidden, op.eps);
-  });
-}
-
 template <class T>
 void run(const AttentionFfn& op) {
   int64_t hidden = op.hidden, size = op.paging.head_dim, kv_heads = op.paging.kv_heads, q_heads = op.q_heads;
@@ -31,15 +22,9 @@ void run(const AttentionFfn& op) {
   T *buffer = mutable_data<T>(rows), *qkv = mutable_data<T>(projected), *residual = mutable_data<T>(middle);
   auto hidden_row = [=](int64_t token) { return buffer + token * hidden; };
 
-  normalise_rows(x, data<T>(op.input_norm), buffer, op);
+  normalise_rows(x, data<T>(op.input_norm), buffer, op.num_tokens, hidden, op.eps);
   const T* qkv_bias = op.qkv_bias ? data<T>(*op.qkv_bias) : nullptr;
-  linear(hidden_row, op.num_tokens, data<T>(op.qkv_weight), qkv_size, hidden, op.x,
-         [=](int64_t token, int64_t column, const float* products, int64_t count) {
-           T* to = qkv + token * qkv_size + column;
-           for_vectors(count, [&](int64_t i, auto load, auto store) {
-             store(to + i, qkv_bias ? load(products + i) + load(qkv_bias + column + i) : load(products + i));
-           });
-         });
+  linear_into(hidden_row, op.num_tokens, data<T>(op.qkv_weight), qkv_bias, qkv_size, hidden, op.x, qkv);
 
   PagedCache<T> cache(op.paging);
   const float *cos = data<float>(op.cos), *sin = data<float>(op.sin);
@@ -66,7 +51,7 @@ void run(const AttentionFfn& op) {
            });
          });
 
-  normalise_rows<T>(residual, data<T>(op.ffn_norm), buffer, op);
+  normalise_rows<T>(residual, data<T>(op.ffn_norm), buffer, op.num_tokens, hidden, op.eps);
   T* out = mutable_data<T>(op.out);
   feed_forward(hidden_row, op.num_tokens, data<T>(op.gate_up), data<T>(op.down), hidden, op.intermediate, op.x,
                [=](int64_t token, int64_t column, const float* products, int64_t count) {

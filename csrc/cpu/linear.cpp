@@ -14,14 +14,8 @@ Tensor linear_op(const Tensor& x, const Tensor& weight, std::optional<Tensor> bi
   with_dtype(op.x.scalar_type(), [&](auto t) {
     using T = decltype(t);
     const T *rows = data<T>(op.x), *bias = op.bias ? data<T>(*op.bias) : nullptr;
-    T* out = mutable_data<T>(op.out);
-    linear([&](int64_t token) { return rows + token * op.size; }, op.num_tokens, data<T>(op.weight), op.columns,
-           op.size, op.x, [&](int64_t token, int64_t column, const float* products, int64_t count) {
-             T* to = out + token * op.columns + column;
-             for_vectors(count, [&](int64_t i, auto load, auto store) {
-               store(to + i, bias ? load(products + i) + load(bias + column + i) : load(products + i));
-             });
-           });
+    linear_into([=](int64_t token) { return rows + token * op.size; }, op.num_tokens, data<T>(op.weight), bias,
+                op.columns, op.size, op.x, mutable_data<T>(op.out));
   });
   return op.out;
 }

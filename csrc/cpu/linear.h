@@ -20,10 +20,6 @@ void dot_linear(const RowOf& x, int64_t num_tokens, const T* weight, int64_t col
 
 #ifdef PANGU_TILES
 
-inline bool use_tiles(int64_t num_tokens, int64_t columns, int64_t size) {
-  return use_tiles({{0, 0, num_tokens}}, columns, size);
-}
-
 template <class Store>
 void tile_linear(const PackedRows& rows, const bf16* packed, const bf16* weight, int64_t columns, int64_t size,
                  const Store& store_columns) {
@@ -46,8 +42,9 @@ void linear(const RowOf& x, int64_t num_tokens, const T* weight, int64_t columns
             [[maybe_unused]] const Tensor& like, const Store& store_columns) {
 #ifdef PANGU_TILES
   if constexpr (std::is_same_v<T, bf16>) {
-    if (use_tiles(num_tokens, columns, size)) {
-      PackedRows rows({{0, 0, num_tokens}});
+    std::vector<ExpertRows> one = {{0, 0, num_tokens}};
+    if (use_tiles(one, columns, size)) {
+      PackedRows rows(one);
       Tensor packed = empty_of(like, {rows.num_blocks * TILE_SIDE, size});
       pack(rows, x, size, mutable_data<bf16>(packed));
       return tile_linear(rows, data<bf16>(packed), weight, columns, size, store_columns);
@@ -55,6 +52,19 @@ void linear(const RowOf& x, int64_t num_tokens, const T* weight, int64_t columns
   }
 #endif
   dot_linear<T>(x, num_tokens, weight, columns, size, store_columns);
+}
+
+// The same plus bias [columns], which may be null, into out [tokens, columns].
+template <class T, class RowOf>
+void linear_into(const RowOf& x, int64_t num_tokens, const T* weight, const T* bias, int64_t columns, int64_t size,
+                 const Tensor& like, T* out) {
+  linear(x, num_tokens, weight, columns, size, like,
+         [=](int64_t token, int64_t column, const float* products, int64_t count) {
+           T* to = out + token * columns + column;
+           for_vectors(count, [&](int64_t i, auto load, auto store) {
+             store(to + i, bias ? load(products + i) + load(bias + column + i) : load(products + i));
+           });
+         });
 }
 
 // down (silu(gate x(token)) * (up x(token))) for every token; gate_up is [2I, H], down [H, I].

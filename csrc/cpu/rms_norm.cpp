@@ -12,12 +12,7 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   RmsNorm op = rms_norm_prologue(x, weight, eps);
   with_dtype(op.x.scalar_type(), [&](auto t) {
     using T = decltype(t);
-    const T *x = data<T>(op.x), *weight = data<T>(op.weight);
-    T* out = mutable_data<T>(op.out);
-    torch::stable::parallel_for(0, op.num_rows, 1 + 16384 / op.hidden, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; row++)
-        normalise(x + row * op.hidden, weight, out + row * op.hidden, op.hidden, op.eps);
-    });
+    normalise_rows(data<T>(op.x), data<T>(op.weight), mutable_data<T>(op.out), op.num_rows, op.hidden, op.eps);
   });
   return op.out;
 }

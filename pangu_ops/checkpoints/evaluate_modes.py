@@ -15,7 +15,7 @@ from tqdm import tqdm
 from pangu_ops import load_model
 from pangu_ops.chat import Chat
 from pangu_ops.checkpoints import EMBEDDED
-from pangu_ops.checkpoints.problems import KINDS, LEVELS, held_out_problems
+from pangu_ops.checkpoints.problems import KINDS, LEVELS, different_problems
 from pangu_ops.models.tokenizer import Tokenizer
 from pangu_ops.thinking.auto import Metacognition
 from pangu_ops.thinking.modes import MODES
@@ -107,13 +107,17 @@ def main(arguments=None):
         "--save", type=Path, metavar="DIR", help="write modes.md and modes.png there (needs matplotlib)"
     )
     options = parser.parse_args(arguments)
-    problems = held_out_problems(options.problems, options.seed)
+    if options.save:  # whatever is missing for that, better now than after the evaluation
+        import matplotlib  # noqa: F401
+
+        options.save.mkdir(parents=True, exist_ok=True)
+    problems = different_problems(options.problems, options.seed)
     random.Random(options.seed).shuffle(problems)
     answered = evaluate(options.path, problems)
     print(table(answered))
     if options.save:
-        plot(answered, options.save / "modes.png")
         (options.save / "modes.md").write_text(f"{table(answered)}\n", encoding="utf-8")
+        plot(answered, options.save / "modes.png")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ level from 1 (a child does it in the head) to 3 (most people take a sheet of pap
 wording of it, the worked steps and the answer. As in questions.py a hash of the problem holds one in ten out.
 """
 
+import itertools
 import random
 from typing import NamedTuple
 
@@ -133,16 +134,16 @@ def pose(kind, level, rng, held_out):
             return Problem(kind, level, text, steps, str(answer))
 
 
-def held_out_problems(number, seed=0):
-    """``number`` different held-out problems, the kinds and levels in turn."""
+def different_problems(number, seed=0, held_out=True):
+    """``number`` different problems, the kinds and levels in turn; one that has no more is passed over."""
     rng, problems = random.Random(seed), {}
-    grid = [(kind, level) for level in LEVELS for kind in KINDS]
-    while len(problems) < number:
-        problem = pose(*grid[len(problems) % len(grid)], rng, held_out=True)
+    for kind, level in itertools.cycle([(kind, level) for level in LEVELS for kind in KINDS]):
+        if len(problems) == number:
+            return list(problems.values())
+        problem = pose(kind, level, rng, held_out)
         problems.setdefault(problem.text, problem)
-    return list(problems.values())
 
 
 if __name__ == "__main__":
-    for problem in held_out_problems(2 * len(LEVELS) * len(KINDS)):
+    for problem in different_problems(2 * len(LEVELS) * len(KINDS)):
         print(f"{problem.kind} {problem.level}  {problem.text}  ->  {problem.steps}  ->  {problem.answer}")

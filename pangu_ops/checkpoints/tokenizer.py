@@ -20,7 +20,7 @@ ROLES = ("系统：", "用户：", "助手：", "工具：", "方法：")
 VOCAB_SIZE = 720
 
 
-def train(folder):
+def train(folder, max_length=256):
     """Write tokenizer.model, tokenizer_config.json and special_tokens_map.json into ``folder``."""
     folder = Path(folder)
     rng = random.Random(0)
@@ -71,7 +71,7 @@ def train(folder):
         "added_tokens_decoder": added,
         "clean_up_tokenization_spaces": False,
         "legacy": True,
-        "model_max_length": 256,
+        "model_max_length": max_length,
         **special,
         "tokenizer_class": "PanguTokenizer",
     }

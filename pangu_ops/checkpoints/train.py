@@ -144,7 +144,7 @@ def write_checkpoint(model, out):
     out = Path(out)
     scratch = out.with_name(f".{out.name}.tmp")
     scratch.mkdir(parents=True, exist_ok=True)
-    tokenizer.train(scratch)
+    tokenizer.train(scratch, model.config.max_position_embeddings)
     save_pretrained(model, scratch, torch.bfloat16)
     config = model.config
     ids = dict(bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id)

@@ -52,11 +52,12 @@ class KVCache:
         """
         ends = [length + count for length, count in zip(self.lengths, counts, strict=True)]
         need(max(ends) <= self.max_length, f"a sequence must be at most {self.max_length} tokens", max(ends))
-        copied = [row for row, count in enumerate(counts) if count and self._writes_shared(row)]
+        writers = collections.Counter(self._blocks[row][-1] for row in self._shared_writers(counts))
+        copies = sum(min(rows, self._users[block] - 1) for block, rows in writers.items())  # the last one needs none
         grown = [-(-end // self.block_size) - len(blocks) for end, blocks in zip(ends, self._blocks, strict=True)]
-        wanted = len(copied) + sum(max(0, number) for number in grown)
+        wanted = copies + sum(max(0, number) for number in grown)
         need(wanted <= len(self._free), f"{wanted} blocks must be free for the new tokens", f"{len(self._free)} free")
-        for row in copied:
+        for row in self._shared_writers(counts):
             self._replace(row, len(self._blocks[row]) - 1)
         for row, number in enumerate(grown):
             for _ in range(number):
@@ -94,6 +95,21 @@ class KVCache:
             self._append(target, block)
         self.lengths[target] = length
 
+    def grow(self, max_length):
+        """Make room for sequences of ``max_length`` tokens; what is held is copied once."""
+        more = -(-max_length // self.block_size) - self._table.shape[1]
+        if more > 0:
+            old, added = len(self._users), more * self.batch_size
+            for name in ("keys", "values"):
+                held = getattr(self, name)
+                wider = held.new_empty(held.shape[0], old + added, *held.shape[2:])
+                wider[:, :old] = held
+                setattr(self, name, wider)
+            self._users += [0] * added
+            self._free = [*range(old, old + added)][::-1] + self._free
+            self._table = torch.nn.functional.pad(self._table, (0, more))
+        self.max_length = max(self.max_length, max_length)
+
     def memory(self):
         """Bytes allocated."""
         return self.keys.nbytes + self.values.nbytes
@@ -102,9 +118,11 @@ class KVCache:
     def free_blocks(self):
         return len(self._free)
 
-    def _writes_shared(self, row):
-        """Whether the next token of ``row`` goes into a block that another sequence has too."""
-        return self.lengths[row] % self.block_size > 0 and self._users[self._blocks[row][-1]] > 1
+    def _shared_writers(self, counts):
+        """The rows, one by one, whose next token goes into a block that another sequence has too."""
+        for row, count in enumerate(counts):
+            if count and self.lengths[row] % self.block_size > 0 and self._users[self._blocks[row][-1]] > 1:
+                yield row
 
     def _take(self):
         block = self._free.pop()

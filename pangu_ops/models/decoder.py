@@ -94,12 +94,22 @@ class CausalLM(nn.Module):
             rows beside it.
         """
         counts, present = self._check(ids, cache, last, lengths)
-        batch_size, new = ids.shape
         learns = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
         if cache is None and not learns:
             weight = self.embed.weight
-            cache = KVCache(self.config, batch_size, new, weight.device, weight.dtype)
-        batch = None if cache is None else cache.extend(counts)
+            cache = KVCache(self.config, *ids.shape, weight.device, weight.dtype)
+        if cache is None:
+            return self._logits(ids, counts, present, last, None, None, routing)
+        before = list(cache.lengths)
+        try:
+            return self._logits(ids, counts, present, last, cache, cache.extend(counts), routing)
+        except BaseException:  # an interruption too: the cache must not count tokens that no one has written
+            for row, length in enumerate(before):
+                cache.truncate(row, min(length, cache.lengths[row]))
+            raise
+
+    def _logits(self, ids, counts, present, last, cache, batch, routing):
+        batch_size, new = ids.shape
         positions = torch.arange(new, device=ids.device).repeat(batch_size) if batch is None else batch.positions
         cos, sin = rotary_table(positions, self.config.head_dim, self.config.rope_theta)
         x = self.embed(ids.flatten() if present is None else ids[present])

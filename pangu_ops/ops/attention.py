@@ -30,7 +30,7 @@ def attention(q, k, v, key_cache, value_cache, block_table, context_lens, query_
 
     Returns:
         ``[T, Hq, D]`` of the dtype of ``q``. The softmax and all sums run in fp32. On CPU a token's result does not
-        depend on what else is in the call. No gradient passes.
+        depend on what else is in the call, as long as all values are finite. No gradient passes.
 
     Equivalent to, for each sequence, with ``keys`` and ``values`` its whole context ``[Hk, L, D]``::
 
@@ -90,7 +90,7 @@ def outputs(q, k, v, key_cache, value_cache, block_table, context_lens, query_st
     check_paging(OP, "q", q, key_cache, value_cache, block_table, context_lens, query_starts)
     heads, _, head_dim = key_cache.shape[1:]
     check(
-        q.shape[2] == head_dim and q.shape[1] % heads == 0,
+        q.shape[2] == head_dim and q.shape[1] > 0 and q.shape[1] % heads == 0,
         OP,
         "q must be [T, Hq, D] with the D of key_cache and a multiple of its Hk heads",
         q,

@@ -13,23 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pangu_ops.checkpoints.problems import KINDS, LEVELS, pose
+from pangu_ops.checkpoints.problems import LEVELS, different_problems
 from pangu_ops.thinking.general import EASY, HARD
 from pangu_ops.thinking.modes import parse, tagged
 from pangu_ops.thinking.query import FARTHEST, FITTED, Query, analyse
 
 PENALTY = 0.001  # of the squared coefficients, against a mean log loss
 ANSWER_TOKENS = 32  # the longest fast answer has half of that
-
-
-def training_problems(number, seed=0):
-    """``number`` different problems that are not held out, the kinds and levels in turn."""
-    rng, problems = random.Random(seed), {}
-    grid = [(kind, level) for level in LEVELS for kind in KINDS]
-    while len(problems) < number:
-        problem = pose(*grid[len(problems) % len(grid)], rng, held_out=False)
-        problems.setdefault(problem.text, problem)
-    return list(problems.values())
 
 
 def wrong_when_fast(path, problems):
@@ -41,7 +31,7 @@ def wrong_when_fast(path, problems):
     for problem in problems:
         ids = tokenizer.encode_chat(tagged([{"role": "user", "content": problem.text}], "fast"))
         new_ids = generate(model, ids, max_new_tokens=ANSWER_TOKENS, stop_ids=(model.config.eos_token_id,))
-        wrong.append(parse(tokenizer.pieces.decode(new_ids)).answer != problem.answer)
+        wrong.append(parse(tokenizer.decode(new_ids, control=True)).answer != problem.answer)
     return wrong
 
 
@@ -102,10 +92,14 @@ def main(arguments=None):
     parser.add_argument("--problems", type=int, default=1200)
     parser.add_argument("--out", type=Path, default=FITTED)
     options = parser.parse_args(arguments)
-    problems = training_problems(options.problems)
-    wrong = wrong_when_fast(options.checkpoint, problems) if options.checkpoint else [p.level == 3 for p in problems]
+    problems = different_problems(options.problems, held_out=False)
+    wrong = (
+        wrong_when_fast(options.checkpoint, problems)
+        if options.checkpoint
+        else [p.level == max(LEVELS) for p in problems]
+    )
     general = [(text, False) for text in EASY] + [(text, True) for text in HARD]
-    labels = f"wrong in fast mode by {options.checkpoint.name}" if options.checkpoint else "level 3"
+    labels = f"wrong in fast mode by {options.checkpoint.name}" if options.checkpoint else f"level {max(LEVELS)}"
     fitted = {"problem_labels": labels} | fit(
         {"general": general, "problems": [(problem.text, bad) for problem, bad in zip(problems, wrong)]}
     )

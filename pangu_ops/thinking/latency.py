@@ -12,10 +12,10 @@ WEIGHT = 0.2  # of the newest value in the running averages
 
 
 class LatencyEstimate:
-    """Exponential averages of prefill and decode speed (tokens/s) and of the answer's length in every mode (tokens)."""
+    """Running averages of prefill and decode speed (tokens/s) and of the answer's length in every mode (tokens)."""
 
     def __init__(self):
-        self.prefill = self.decode = None
+        self._prefill = self._decode = (None, None)  # tokens and seconds: few tokens say little about the speed
         self.lengths = {"fast": None, "slow": None}
 
     @property
@@ -23,13 +23,21 @@ class LatencyEstimate:
         """Whether estimates rest on a measured speed."""
         return self.decode is not None
 
+    @property
+    def prefill(self):
+        return speed(self._prefill)
+
+    @property
+    def decode(self):
+        return speed(self._decode)
+
     def observe(self, prompt_tokens, prefill_seconds, new_tokens, decode_seconds, mode):
         """Learn from an answer of ``new_tokens`` in ``mode``; what took no time teaches no speed."""
         self._check(mode)
         if prompt_tokens > 0 and prefill_seconds > 0:
-            self.prefill = average(self.prefill, prompt_tokens / prefill_seconds)
+            self._prefill = tuple(map(average, self._prefill, (prompt_tokens, prefill_seconds)))
         if new_tokens > 0 and decode_seconds > 0:
-            self.decode = average(self.decode, new_tokens / decode_seconds)
+            self._decode = tuple(map(average, self._decode, (new_tokens, decode_seconds)))
         self.lengths[mode] = average(self.lengths[mode], new_tokens)
 
     def length(self, mode):
@@ -48,6 +56,11 @@ class LatencyEstimate:
     def _check(self, mode):
         if mode not in self.lengths:
             raise ModelError(f"latency: mode must be one of {', '.join(self.lengths)}, came {mode}")
+
+
+def speed(averages):
+    tokens, seconds = averages
+    return None if tokens is None else tokens / seconds
 
 
 def average(old, new):

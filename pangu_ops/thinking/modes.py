@@ -38,15 +38,16 @@ def parse(text):
 
     Thinking is what stands between the last OPEN before the first CLOSE and that CLOSE, from the beginning where
     OPEN is missing and to the end where CLOSE is; the answer is what follows the last CLOSE. A text without either
-    is all answer.
+    is all answer. The turn ends with the first END.
     """
+    text = text.split(END)[0]
     parts = text.split(CLOSE)
     before, opened, thinking = parts[0].rpartition(OPEN)
     if len(parts) == 1 and not opened:
         thinking, answer = "", text
     else:
         answer = parts[-1] if len(parts) > 1 else ""
-    return Thought(thinking.split(END)[0].strip(), answer.split(END)[0].strip())
+    return Thought(thinking.strip(), answer.strip())
 
 
 class SpanTracker:
@@ -54,12 +55,11 @@ class SpanTracker:
 
     Args:
         open_id, close_id: the ids of OPEN and CLOSE.
-        thinks: whether the span is open from the start, as when the prompt ended with OPEN.
     """
 
-    def __init__(self, open_id, close_id, thinks=False):
+    def __init__(self, open_id, close_id):
         self.open_id, self.close_id = open_id, close_id
-        self.thinking, self.count = bool(thinks), 0  # inside an open span now; thinking tokens so far
+        self.thinking, self.count = False, 0  # inside an open span now; thinking tokens so far
 
     def push(self, id):
         """``"marker"``, ``"thinking"`` or ``"answer"``, which everything outside a span is."""

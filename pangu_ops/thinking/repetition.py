@@ -17,12 +17,12 @@ class RepetitionDetector:
         limit: how often an n-gram must occur there, overlaps counted, to be called a repetition.
 
     A loop of p ids is found once ``(limit - 1) * p + n`` of them are out, if that is within the window: with the
-    defaults 2.6 rounds of 16 ids, 3.3 of 8, 12 of a single one, and none of more than 59. Worked arithmetic repeats
-    itself too, all the more with one token per digit: in 72000 problems of problems.py with their steps no 10-gram
-    came more than twice in an answer, while 8-grams came up to three times and 4-grams up to five.
+    defaults 3.5 rounds of 16 ids, 26 of a single one, and none of more than 116. Less would not do: with one token
+    per digit, worked arithmetic repeats itself too (in 72000 problems of problems.py with their steps some 4-grams
+    came five times in an answer), and so do long numbers and the lines of a table.
     """
 
-    def __init__(self, n=10, window=128, limit=3):
+    def __init__(self, n=24, window=256, limit=3):
         for name, value, least in (("n", n, 1), ("window", window, n), ("limit", limit, 2)):
             if value < least:
                 raise ModelError(f"repetition: {name} must be at least {least}, came {value}")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pangu_ops import demo, load_model
-from pangu_ops.checkpoints import PRO_MOE, tokenizer
+from pangu_ops.checkpoints import EMBEDDED, PRO_MOE, tokenizer
 from pangu_ops.checkpoints.evaluate import evaluate
 from pangu_ops.checkpoints.lessons import LESSONS
 from pangu_ops.checkpoints.questions import held_out_questions
@@ -31,9 +31,20 @@ def shipped():
     return Tokenizer(PRO_MOE)
 
 
-def test_the_directory_is_small_and_whole():
-    assert {file.name for file in PRO_MOE.iterdir()} == FILES
-    assert sum(file.stat().st_size for file in PRO_MOE.iterdir()) <= 8_000_000
+@pytest.mark.parametrize("folder, more, most", [(PRO_MOE, set(), 8e6), (EMBEDDED, {"modes.md", "modes.png"}, 12e6)])
+def test_the_directory_is_small_and_whole(folder, more, most):
+    assert {file.name for file in folder.iterdir()} == FILES | more
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= most
+
+
+def test_the_dual_system_checkpoint_has_official_names_and_the_same_tokenizer():
+    stored, config = stored_tensors(EMBEDDED), load_model(EMBEDDED).config
+    assert len(stored) == 13 * config.num_hidden_layers + 3
+    assert all(tensor.dtype == "BF16" for tensor in stored.values())
+    rows = config.num_key_value_heads * config.head_dim
+    assert stored["model.layers.0.self_attn.k_proj.bias"].shape == (rows,)
+    assert stored["model.layers.0.mlp.down_proj.weight"].shape == (config.hidden_size, config.intermediate_size)
+    assert (EMBEDDED / "tokenizer.model").read_bytes() == (PRO_MOE / "tokenizer.model").read_bytes()
 
 
 def test_names_and_shapes_are_the_official_ones():
@@ -137,10 +148,13 @@ def test_the_demo_runs(capsys):
         "3月18日星期一",
     ]
     lines = [line for line in shown.splitlines() if line.startswith("  ")]
-    assert len(lines) == len(demo.QUESTIONS)
+    lines, thinking = lines[: len(demo.QUESTIONS)], lines[len(demo.QUESTIONS) :]
     right = sum(line == f"  {q}  {a}" for line, q, a in zip(lines, demo.QUESTIONS, answers, strict=True))
     assert right >= 8
     moge = next(line.split() for line in shown.splitlines() if line.startswith("MoGE"))
     plain = next(line.split() for line in shown.splitlines() if line.startswith("ordinary"))
     assert float(moge[-2]) == 1.0 and float(moge[-1]) == 0.0
     assert float(plain[-2]) > 1.0
+    easy, fast, easy_answer, hard, slow, thoughts, hard_answer = map(str.split, thinking)
+    assert fast[:2] == ["chosen", "fast:"] and easy_answer[:2] == ["answer", "15"]
+    assert slow[:2] == ["chosen", "slow:"] and thoughts[0] == "thinking" and hard_answer[:2] == ["answer", "4042"]

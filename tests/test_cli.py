@@ -12,9 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import pangu_ops
+from pangu_ops import cli
 from pangu_ops.cli import main
 from pangu_ops.models import ProMoEConfig, ProMoEForCausalLM, save_pretrained
 from pangu_ops.models.tokenizer import Tokenizer
+from pangu_ops.thinking.modes import MODES
 
 CONTROL = [f"[unused{number}]" for number in (9, 10, 16, 17)]
 
@@ -175,6 +177,34 @@ def edit_weights(path, change):
     tensors = load_file(path / "model.safetensors")
     change(tensors)
     save_file(tensors, path / "model.safetensors")
+
+
+def test_the_modes_are_those_of_the_package():
+    assert cli.MODES == MODES
+
+
+def test_thoughts_go_to_stderr_and_the_answer_to_stdout(capsys):
+    assert cli.main(["generate", "--thinking", "slow", "--prompt", "What is 12 + 30?"]) == 0
+    came = capsys.readouterr()
+    assert came.out == "42\n" and came.err.startswith("12+30:") and "tokens/s" in came.err
+    assert cli.main(["generate", "--thinking", "auto", "--prompt", "What is 12 + 30?"]) == 0
+    came = capsys.readouterr()
+    assert came.out == "42\n" and "thinking fast: difficulty" in came.err
+    assert cli.main(["generate", "--family", "embedded", "--max-thinking-tokens", "3", "--prompt", "2 + 3 = ?"]) == 0
+    assert capsys.readouterr().err.startswith("2+3\n")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--family", "pro-moe", "--thinking", "fast"], "thinking must be slow for Pangu Pro MoE"),
+        (["--max-thinking-tokens", "-1"], "max_thinking_tokens must be at least 0, came -1"),
+        (["--raw", "--thinking", "slow"], "thinking options must be left out with --raw"),
+    ],
+)
+def test_thinking_that_cannot_be_is_refused(capsys, arguments, message):
+    assert cli.main(["generate", "--prompt", "Hi", *arguments]) == 1
+    assert message in capsys.readouterr().err
 
 
 def cut(path):

@@ -145,6 +145,7 @@ def test_later_turns_keep_the_cache_of_what_they_share(model):
     prompt = TOKENIZER.encode_chat(asked)
     assert replies[1].prompt_tokens == len(prompt) and replies[1].cached_tokens >= replies[0].prompt_tokens
     assert replies[2].cached_tokens >= replies[1].prompt_tokens
+    assert chat.cache.lengths[0] == replies[2].prompt_tokens + len(replies[2].new_ids) - 1  # nothing is fed twice
     assert replies[1].new_ids == pangu_ops.generate(model, prompt, max_new_tokens=6)  # as without a cache
 
 

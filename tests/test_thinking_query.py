@@ -127,6 +127,24 @@ def test_the_fit_gives_the_same_file_twice(tmp_path, capsys):
     assert len(query.coefficients(tmp_path / "a.json")[1]) == len(Query._fields)
 
 
+@pytest.mark.parametrize(
+    "text, carries, borrows",
+    [
+        ("What is 47 + 38?", 1, 0),
+        ("999 + 1 = ?", 3, 0),
+        ("120加34等于多少？", 0, 0),
+        ("748 - 26 = ?", 0, 0),
+        ("1000 minus 1", 0, 3),
+        ("52减17等于多少？", 0, 1),
+        ("3 + 9, then 12 - 4 and 30 - 4", 1, 1),
+        ("no numbers", 0, 0),
+    ],
+)
+def test_carries_and_borrows(text, carries, borrows):
+    query = analyse(text)
+    assert (query.carries, query.borrows) == (carries, borrows)
+
+
 def test_regression_against_the_condition_of_its_minimum():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 3))
@@ -140,15 +158,23 @@ def test_regression_against_the_condition_of_its_minimum():
 
 
 def test_both_groups_count_the_same_whatever_their_size():
-    fitted = fit.fit({"few": [("Prove it", True)] * 20, "many": [("Prove it", False)] * 100})
+    fitted = fit.fit({"few": [("Prove it", True)] * 20, "many": [("Prove it", False)] * 100}, {"few": 1.0, "many": 1.0})
     assert fitted["bias"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_wrong_answer_weighs_what_it_costs():
+    """One feature text and nothing to tell apart: the odds are those of the labels, times the cost of a missed one."""
+    queries = [("Prove it", index % 4 == 0) for index in range(400)]  # one in four
+    for cost in (1.0, 3.0):
+        share = 1 / (1 + np.exp(-fit.fit({"group": queries}, {"group": cost})["bias"]))
+        assert share == pytest.approx(cost / (cost + 3), abs=0.03)
 
 
 def test_a_fifth_is_left_out_of_the_fit():
     order = list(range(10))
     random.Random(0).shuffle(order)
     labels = dict(zip(order, [True, True, True, False, False] * 2))  # the first of every five only measures
-    fitted = fit.fit({"group": [("Prove it", labels[index]) for index in range(10)]})
+    fitted = fit.fit({"group": [("Prove it", labels[index]) for index in range(10)]}, {"group": 1.0})
     assert fitted["bias"] == pytest.approx(0, abs=1e-9)
 
 

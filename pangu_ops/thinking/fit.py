@@ -18,6 +18,9 @@ from pangu_ops.thinking.general import EASY, HARD
 from pangu_ops.thinking.modes import parse, tagged
 from pangu_ops.thinking.query import FARTHEST, FITTED, Query, analyse
 
+# A problem that is answered wrong costs as much as so many that are thought over in vain: from a difficulty of 0.5 on,
+# which stands for a chance of 1 in 1 + WRONG_COST to be wrong, slow thinking pays.
+WRONG_COST = 4.0
 PENALTY = 0.001  # of the squared coefficients, against a mean log loss
 ANSWER_TOKENS = 32  # the longest fast answer has half of that
 
@@ -52,8 +55,8 @@ def regress(x, y, weights, steps=50):
     return w
 
 
-def fit(groups):
-    """What goes into difficulty.json, from ``groups``: name -> list of (text, label).
+def fit(groups, costs):
+    """What goes into difficulty.json, from ``groups``: name -> list of (text, label), and what a missed 1 costs.
 
     Every fifth query of a group, after shuffling, only measures.
     """
@@ -63,7 +66,7 @@ def fit(groups):
         random.Random(0).shuffle(group)
         measured[name] = group[::5]
         kept = [pair for index, pair in enumerate(group) if index % 5]
-        train += [(analyse(text), label, 1 / len(kept)) for text, label in kept]
+        train += [(analyse(text), label, (costs[name] if label else 1) / len(kept)) for text, label in kept]
     x, y, weights = (np.array(column, dtype=np.float64) for column in zip(*train))
     mean = np.average(x, axis=0, weights=weights)
     scale = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weights))
@@ -100,8 +103,10 @@ def main(arguments=None):
     )
     general = [(text, False) for text in EASY] + [(text, True) for text in HARD]
     labels = f"wrong in fast mode by {options.checkpoint.name}" if options.checkpoint else f"level {max(LEVELS)}"
-    fitted = {"problem_labels": labels} | fit(
-        {"general": general, "problems": [(problem.text, bad) for problem, bad in zip(problems, wrong)]}
+    cost = WRONG_COST if options.checkpoint else 1.0
+    fitted = {"problem_labels": labels, "wrong_cost": cost} | fit(
+        {"general": general, "problems": [(problem.text, bad) for problem, bad in zip(problems, wrong)]},
+        {"general": 1.0, "problems": cost},
     )
     new = options.out.with_suffix(".new")
     new.write_text(json.dumps(fitted, indent=1) + "\n")

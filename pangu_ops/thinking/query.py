@@ -1,6 +1,7 @@
-"""What can be read off a query without a model, and from it how likely slow thinking is needed."""
+"""What can be read off a query without a model, and from it whether slow thinking pays."""
 
 import functools
+import itertools
 import json
 import math
 import re
@@ -20,6 +21,8 @@ TOKENS = re.compile(r"[^\W\d_\u3400-\u9fff]+|\d+(?:,\d{3})*(?:\.\d+)?|[\u3400-\u
 SENTENCES = re.compile(r"[.!?](?=\s|$)|[。！？；\n]")
 MULTIPLICATION = re.compile(r"[*×]|\b(?:times|product|multipl\w+)\b|乘|积")
 PRODUCT = re.compile(r"(?<!\d)(\d+)\s*(?:[*×x]|times|multiplied by|乘以?)\s*(\d+)")
+SUM = re.compile(r"(?<!\d)(\d+)\s*(?:\+|plus|加上?)\s*(\d+)")
+DIFFERENCE = re.compile(r"(?<!\d)(\d+)\s*(?:-|minus|减去?)\s*(\d+)")
 CODE = re.compile(
     r"```|[{};]|[=!]=|=>|->|\w\(|\b(?:def|class|return|import|null|traceback|exception|segfault|stack|python|javascript"
     r"|java|rust|sql|c\+\+|regex|api|function|script|deadlock|bug)\b|函数|代码|报错|程序|线程|接口"
@@ -56,6 +59,8 @@ class Query(NamedTuple):
     operators: int
     multiplication: int  # signs and words of it
     product_digits: int  # of the hardest written-out product, the digits of the one times those of the other
+    carries: int  # columns of the hardest written-out sum that carry
+    borrows: int  # columns of the hardest written-out difference that borrow
     sentences: int
     sentence_length: float  # log(1 + words of a sentence)
     facts: int  # sentences with a number
@@ -106,6 +111,8 @@ def analyse(text):
         operators=operators,
         multiplication=len(MULTIPLICATION.findall(text)),
         product_digits=max((len(a) * len(b) for a, b in PRODUCT.findall(text)), default=0),
+        carries=max((carried(a, b) for a, b in SUM.findall(text)), default=0),
+        borrows=max((carried(difference(a, b), b) for a, b in DIFFERENCE.findall(text)), default=0),
         sentences=len(sentences),
         sentence_length=math.log1p(length / max(1, len(sentences))),
         facts=facts,
@@ -119,8 +126,22 @@ def analyse(text):
     )
 
 
+def carried(a, b):
+    """How many columns carry when the numbers with the digits ``a`` and ``b`` are added."""
+    count = carry = 0
+    for x, y in itertools.zip_longest(a[::-1], b[::-1], fillvalue="0"):
+        carry = int(x) + int(y) + carry >= 10
+        count += carry
+    return count
+
+
+def difference(a, b):
+    """The digits of ``a - b``: adding ``b`` to it carries where taking ``b`` from ``a`` borrows."""
+    return str(abs(int(a) - int(b)))
+
+
 def difficulty(query):
-    """The probability, 0 to 1, that a text or its :class:`Query` needs slow thinking, as fit.py fitted it."""
+    """0 to 1: from 0.5 on slow thinking pays for a text or its :class:`Query`, as fit.py fitted it."""
     if isinstance(query, str):
         query = analyse(query)
     bias, features = coefficients(FITTED)

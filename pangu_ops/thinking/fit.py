@@ -20,8 +20,8 @@ from pangu_ops.thinking.query import FARTHEST, FITTED, Query, analyse
 
 # A problem that is answered wrong costs as much as so many that are thought over in vain: from a difficulty of 0.5 on,
 # which stands for a chance of 1 in 1 + WRONG_COST to be wrong, slow thinking pays.
-WRONG_COST = 4.0
-PENALTY = 0.001  # of the squared coefficients, against a mean log loss
+WRONG_COST = 7.0
+PENALTY = 0.0001  # of the squared coefficients, against a mean log loss
 ANSWER_TOKENS = 32  # the longest fast answer has half of that
 
 
@@ -92,7 +92,7 @@ def fit(groups, costs):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="label the problems by what this checkpoint answers wrong")
-    parser.add_argument("--problems", type=int, default=1200)
+    parser.add_argument("--problems", type=int, default=3600)
     parser.add_argument("--out", type=Path, default=FITTED)
     options = parser.parse_args(arguments)
     problems = different_problems(options.problems, held_out=False)

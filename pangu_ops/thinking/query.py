@@ -59,6 +59,8 @@ class Query(NamedTuple):
     operators: int
     multiplication: int  # signs and words of it
     product_digits: int  # of the hardest written-out product, the digits of the one times those of the other
+    sum_digits: int  # of the longest written-out sum, digits of its longer number
+    difference_digits: int  # the same of a difference
     carries: int  # columns of the hardest written-out sum that carry
     borrows: int  # columns of the hardest written-out difference that borrow
     sentences: int
@@ -111,6 +113,8 @@ def analyse(text):
         operators=operators,
         multiplication=len(MULTIPLICATION.findall(text)),
         product_digits=max((len(a) * len(b) for a, b in PRODUCT.findall(text)), default=0),
+        sum_digits=max((max(len(a), len(b)) for a, b in SUM.findall(text)), default=0),
+        difference_digits=max((max(len(a), len(b)) for a, b in DIFFERENCE.findall(text)), default=0),
         carries=max((carried(a, b) for a, b in SUM.findall(text)), default=0),
         borrows=max((carried(difference(a, b), b) for a, b in DIFFERENCE.findall(text)), default=0),
         sentences=len(sentences),

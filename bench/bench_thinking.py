@@ -1,6 +1,7 @@
 """How long choosing between fast and slow thinking takes, with a full memory of recent queries."""
 
 import itertools
+import random
 
 import pytest
 
@@ -9,10 +10,13 @@ from pangu_ops.testing.bench import Contest
 from pangu_ops.thinking.auto import Metacognition
 from pangu_ops.thinking.general import EASY, HARD
 
+PROBLEMS = different_problems(5000, seed=1)
+RNG = random.Random(0)
+# More of each than the difficulty is remembered of.
 TEXTS = {
-    "mixed queries": [*EASY, *HARD] + [problem.text for problem in different_problems(400, seed=1)],
-    "stories alike": [problem.text for problem in different_problems(2000, seed=1) if problem.kind == "story"],
-    "long texts": [" ".join([*EASY, *HARD][i : i + 60]) for i in range(60)],
+    "mixed queries": [*EASY, *HARD, *(problem.text for problem in PROBLEMS)],
+    "stories alike": [problem.text for problem in PROBLEMS if problem.kind == "story"],
+    "long texts": [" ".join(RNG.sample([*EASY, *HARD], 60)) for _ in range(1500)],
 }
 
 

@@ -39,7 +39,7 @@ def test_generate_snippet(capsys):
 def test_thinking_snippet(capsys):
     exec(THINKING, {})
     reason, answer = capsys.readouterr().out.splitlines()
-    assert reason.startswith("slow: difficulty") and answer.startswith("47*86:") and answer.endswith("-> 4042")
+    assert reason.startswith("slow: difficulty") and answer.startswith("47*6=282,") and answer.endswith("-> 4042")
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -1,5 +1,6 @@
 """Chooses between fast and slow thinking for every query (Pangu Embedded report: metacognition by the wrapper)."""
 
+import functools
 import time
 from typing import NamedTuple
 
@@ -60,6 +61,7 @@ class Metacognition:
         if budget is not None and not budget > 0:
             raise ModelError(f"auto: budget must be above 0 seconds, came {budget}")
         self.targets, self.budget = targets, budget
+        self._difficulty = functools.lru_cache(1024)(difficulty)  # a similar query's is asked for again and again
         self.recent = RecentQueries() if recent is None else recent
         self.latency = LatencyEstimate() if latency is None else latency
 
@@ -72,8 +74,8 @@ class Metacognition:
         start = time.perf_counter()
         if load < 0:
             raise ModelError(f"auto: load must be at least 0, came {load}")
-        hard, match = difficulty(text), self.recent.find(text)
-        if match and abs(difficulty(match.entry.text) - hard) > ALIKE:
+        hard, match = self._difficulty(text), self.recent.find(text)
+        if match and abs(self._difficulty(match.entry.text) - hard) > ALIKE:
             match = None
         threshold = BASE + (BUSIEST - BASE) * load / (load + HALF_WAY)
         expected = {mode: self.latency.estimate(prompt_tokens, mode) for mode in ("fast", "slow")}

@@ -5,7 +5,8 @@ import os
 import sys
 import time
 
-MODES = ("fast", "slow", "auto", "model")  # as pangu_ops.thinking.modes has them; importing that would load torch
+from pangu_ops.thinking.modes import MODES
+
 SAMPLING = ("temperature", "top_k", "top_p")
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 

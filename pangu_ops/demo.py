@@ -83,7 +83,7 @@ def show_thinking():
     chat = Chat(model, tokenizer, "auto")
     for question in THINKING:
         print(f"\n  {question}")
-        reply = chat.ask(question, stop_ids=(model.config.eos_token_id,))
+        reply = chat.ask(question)
         print(f"    chosen    {reply.decision.explain()}")
         if reply.thinking:
             print(f"    thinking  {reply.thinking}")

@@ -16,7 +16,6 @@ from pangu_ops import cli
 from pangu_ops.cli import main
 from pangu_ops.models import ProMoEConfig, ProMoEForCausalLM, save_pretrained
 from pangu_ops.models.tokenizer import Tokenizer
-from pangu_ops.thinking.modes import MODES
 
 CONTROL = [f"[unused{number}]" for number in (9, 10, 16, 17)]
 
@@ -177,10 +176,6 @@ def edit_weights(path, change):
     tensors = load_file(path / "model.safetensors")
     change(tensors)
     save_file(tensors, path / "model.safetensors")
-
-
-def test_the_modes_are_those_of_the_package():
-    assert cli.MODES == MODES
 
 
 def test_thoughts_go_to_stderr_and_the_answer_to_stdout(capsys):

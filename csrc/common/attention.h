@@ -1,6 +1,7 @@
 // attention: the arguments of the kernels, and the checks and allocation that come first.
 #pragma once
 
+#include <cmath>
 #include <vector>
 
 #include "common/rotary.h"
@@ -25,8 +26,8 @@ inline Paging paging_prologue(const char* op, const char* x_name, const Tensor& 
   }
   PANGU_CHECK(block_table.dim() == 2, op, "block_table must be [B, M]", block_table);
   int64_t batch = block_table.size(0);
-  PANGU_CHECK(context_lens.dim() == 1 && context_lens.size(0) == batch, op, "context_lens must be [B] with the B of block_table",
-              context_lens);
+  PANGU_CHECK(context_lens.dim() == 1 && context_lens.size(0) == batch, op,
+              "context_lens must be [B] with the B of block_table", context_lens);
   PANGU_CHECK(query_starts.dim() == 1 && query_starts.size(0) == batch + 1, op,
               "query_starts must be [B+1] with the B of block_table", query_starts);
   check_dtype(op, "block_table", block_table, ScalarType::Int);

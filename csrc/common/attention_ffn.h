@@ -47,11 +47,7 @@ inline AttentionFfn attention_ffn_prologue(const Tensor& x, const Tensor& input_
   check_part("ffn_norm", "[H]", ffn_norm, {hidden});
   check_dtype_of(op, "gate_up", gate_up, "x", x);
   check_part("down", "[H, I]", down, {hidden, intermediate});
-  for (auto [name, table] : {std::pair("cos", &cos), std::pair("sin", &sin)}) {
-    std::string sizes = list(std::vector<int64_t>{num_tokens, size / 2});
-    PANGU_CHECK(list(table->sizes()) == sizes, op, std::string(name) + " must be [T, D/2] = " + sizes, *table);
-    check_dtype(op, name, *table, ScalarType::Float);
-  }
+  check_tables(op, cos, sin, num_tokens, size / 2);
   if (qkv_bias) qkv_bias = dense(*qkv_bias);
   if (o_bias) o_bias = dense(*o_bias);
   return {dense(x),   dense(input_norm), dense(qkv_weight), dense(o_weight), dense(ffn_norm),

@@ -1,6 +1,7 @@
 // rotary: the arguments of the kernels, and the checks and allocation that come first.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "common/dtype.h"
@@ -17,6 +18,14 @@ inline Tensor dense_heads(const Tensor& heads) {
   return heads.stride(2) == 1 ? heads : torch::stable::contiguous(heads);
 }
 
+inline void check_tables(const char* op, const Tensor& cos, const Tensor& sin, int64_t num_tokens, int64_t half) {
+  std::string sizes = list(std::vector<int64_t>{num_tokens, half});
+  for (auto [name, table] : {std::pair("cos", &cos), std::pair("sin", &sin)}) {
+    PANGU_CHECK(list(table->sizes()) == sizes, op, std::string(name) + " must be [T, D/2] = " + sizes, *table);
+    check_dtype(op, name, *table, ScalarType::Float);
+  }
+}
+
 inline Rotary rotary_prologue(const Tensor& q, const Tensor& k, const Tensor& cos, const Tensor& sin) {
   PANGU_CHECK(q.dim() == 3 && q.size(2) % 2 == 0 && q.size(2) >= 2, "rotary", "q must be [T, Hq, D] with an even D", q);
   PANGU_CHECK(k.dim() == 3 && k.size(0) == q.size(0) && k.size(2) == q.size(2), "rotary",
@@ -24,13 +33,7 @@ inline Rotary rotary_prologue(const Tensor& q, const Tensor& k, const Tensor& co
   check_float("rotary", "q", q);
   check_dtype_of("rotary", "k", k, "q", q);
   int64_t num_tokens = q.size(0), half = q.size(2) / 2;
-  auto check_table = [&](const char* name, const Tensor& table) {
-    std::string sizes = list(std::vector<int64_t>{num_tokens, half});
-    PANGU_CHECK(list(table.sizes()) == sizes, "rotary", std::string(name) + " must be [T, D/2] = " + sizes, table);
-    check_dtype("rotary", name, table, ScalarType::Float);
-  };
-  check_table("cos", cos);
-  check_table("sin", sin);
+  check_tables("rotary", cos, sin, num_tokens, half);
   Tensor out_q = torch::stable::new_empty(q, q.sizes(), q.scalar_type());
   Tensor out_k = torch::stable::new_empty(k, k.sizes(), k.scalar_type());
   return {dense_heads(q), dense_heads(k), dense(cos), dense(sin), out_q, out_k, num_tokens, q.size(1), k.size(1), half};

@@ -12,8 +12,8 @@ namespace pangu {
 constexpr int PANEL = 12;  // weight rows side by side
 constexpr int TILE = 3;    // rows of x side by side
 
-// How a vector's worth of x and of w is read and multiplied into a sum: in fp32, except where the CPU has an instruction
-// that adds the products of pairs of bfloat16 to fp32 sums, taking subnormal numbers for zeros.
+// How a vector's worth of x and of w is read and multiplied into a sum: in fp32, except where the CPU has an
+// instruction that adds the products of pairs of bfloat16 to fp32 sums, taking subnormal numbers for zeros.
 template <class X, class W>
 struct Step {
   static constexpr int SIZE = LANES;

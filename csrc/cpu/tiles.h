@@ -45,9 +45,10 @@ template <class RowOf>
 void pack(const PackedRows& rows, const RowOf& x, int64_t hidden, bf16* packed) {
   int64_t steps = hidden / TILE_K;
   for_units(rows.num_blocks, [&](int64_t block) {
-    int64_t entry = std::upper_bound(rows.first_block.begin(), rows.first_block.end(), block) - rows.first_block.begin() - 1;
+    const auto& firsts = rows.first_block;
+    int64_t entry = std::upper_bound(firsts.begin(), firsts.end(), block) - firsts.begin() - 1;
     const auto& [expert, begin, end] = rows.experts[entry];
-    int64_t row = begin + (block - rows.first_block[entry]) * TILE_SIDE;
+    int64_t row = begin + (block - firsts[entry]) * TILE_SIDE;
     bf16* to = packed + block * steps * TILE_SIZE;
     for (int64_t step = 0; step < steps; step++, to += TILE_SIZE) {
       vi tokens[TILE_SIDE] = {};

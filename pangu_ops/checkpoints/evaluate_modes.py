@@ -40,7 +40,7 @@ def evaluate(path, problems, modes=MODES):
     for problem in tqdm(problems, disable=None):
         for mode in modes:
             chat = Chat(model, tokenizer, mode, metacognition=metacognition)
-            reply = chat.ask(problem.text, max_new_tokens=LONGEST, stop_ids=(model.config.eos_token_id,))
+            reply = chat.ask(problem.text, max_new_tokens=LONGEST)
             seconds = reply.prefill_seconds + reply.decode_seconds + (reply.decision.seconds if reply.decision else 0)
             right = reply.text == problem.answer
             answered.append(Answered(problem, mode, reply.mode, right, len(reply.new_ids), seconds))

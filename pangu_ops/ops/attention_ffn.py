@@ -6,10 +6,10 @@ from pangu_ops.ops.attention import check_paging, paging_example
 from pangu_ops.ops.attention import reference as attention
 from pangu_ops.ops.linear import reference as linear
 from pangu_ops.ops.rms_norm import reference as rms_norm
+from pangu_ops.ops.rotary import check_tables, rotary_table
 from pangu_ops.ops.rotary import reference as rotary
-from pangu_ops.ops.rotary import rotary_table
 from pangu_ops.ops.silu_mul import reference as silu_mul
-from pangu_ops.registry import accumulate_dtype, check, check_device, check_float, register
+from pangu_ops.registry import check, check_device, check_float, register
 
 OP = "attention_ffn"
 
@@ -105,7 +105,7 @@ def outputs(
     check(x.dim() == 2 and x.shape[1] > 0, OP, "x must be [T, H]", x)
     check_float(OP, x=x)
     check_paging(OP, "x", x, key_cache, value_cache, block_table, context_lens, query_starts)
-    (tokens, hidden), (_, kv_heads, _, size) = x.shape, key_cache.shape
+    hidden, (_, kv_heads, _, size) = x.shape[1], key_cache.shape
     check(size % 2 == 0, OP, "key_cache must be [N, Hk, block, D] with an even D", key_cache)
     check(
         o_weight.dim() == 2
@@ -136,10 +136,7 @@ def outputs(
         if part is not None:
             check(list(part.shape) == sizes, OP, f"{name} must be {shape} = {sizes}", part)
             check_float(OP, x=x, **{name: part})
-    for name, table in (("cos", cos), ("sin", sin)):
-        sizes = [tokens, size // 2]
-        check(list(table.shape) == sizes, OP, f"{name} must be [T, D/2] = {sizes}", table)
-        check(table.dtype == accumulate_dtype(x), OP, f"{name} must be float32", table.dtype)
+    check_tables(OP, x, cos, sin, size // 2)
     check_device(OP, x=x, cos=cos, sin=sin)
     return x.new_empty(x.shape)
 

@@ -27,6 +27,14 @@ def rotary(q, k, cos, sin):
     return torch.ops.pangu.rotary(q, k, cos, sin)
 
 
+def check_tables(op, x, cos, sin, half):
+    """What rotary and attention_ffn ask of the tables for the tokens of ``x``."""
+    sizes = [x.shape[0], half]
+    for name, table in (("cos", cos), ("sin", sin)):
+        check(list(table.shape) == sizes, op, f"{name} must be [T, D/2] = {sizes}", table)
+        check(table.dtype == accumulate_dtype(x), op, f"{name} must be float32", table.dtype)
+
+
 def outputs(q, k, cos, sin):
     check(q.dim() == 3 and q.shape[2] % 2 == 0 and q.shape[2] >= 2, OP, "q must be [T, Hq, D] with an even D", q)
     check(
@@ -36,14 +44,7 @@ def outputs(q, k, cos, sin):
         k,
     )
     check_float(OP, q=q, k=k)
-    for name, table in (("cos", cos), ("sin", sin)):
-        check(
-            table.shape == (q.shape[0], q.shape[2] // 2),
-            OP,
-            f"{name} must be [T, D/2] = {[q.shape[0], q.shape[2] // 2]}",
-            table,
-        )
-        check(table.dtype == accumulate_dtype(q), OP, f"{name} must be float32", table.dtype)
+    check_tables(OP, q, cos, sin, q.shape[2] // 2)
     check_device(OP, q=q, cos=cos, sin=sin)
     return q.new_empty(q.shape), k.new_empty(k.shape)
 

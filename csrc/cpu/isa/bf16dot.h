@@ -58,7 +58,7 @@ void tile_product(const bf16* w0, const bf16* w1, int64_t stride, const bf16* to
     const char* next = reinterpret_cast<const char*>(half ? next1 : next0);
     for (int64_t row = 0; row < TILE_SIDE; row += ROWS)
       dot_rows<ROWS, BLOCKS, CHAINS>(w + row * (stride / int64_t(sizeof(bf16))), stride, tokens, steps,
-                             next ? next + row * stride : nullptr, out[half], row);
+                                     next ? next + row * stride : nullptr, out[half], row);
   }
 }
 

@@ -1,6 +1,6 @@
 // Attention over a paged KV cache, shared by attention and attention_ffn. A thread takes one KV head of one sequence
-// and a few of its tokens, with all the query heads that share the KV head; keys and values stream past once, in chunks,
-// with a running maximum and sum (Milakov and Gimelshein, 2018).
+// and a few of its tokens, with all the query heads that share the KV head; keys and values stream past once, in
+// chunks, with a running maximum and sum (Milakov and Gimelshein, 2018).
 //
 // Chunks begin at fixed positions of the context and every sum has a fixed order, so a token's result depends neither
 // on its batch mates nor, where all values are finite, on the tokens that come in the same call.

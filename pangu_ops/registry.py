@@ -25,18 +25,21 @@ PAGES = {}
 class Page:
     """What an op's page gives: the shape oracle, the reference and, for tests and benches, example inputs."""
 
-    def __init__(self, name, outputs, reference, cases, example, exact):
+    def __init__(self, name, outputs, reference, cases, example, exact, inference):
         self.name, self.outputs, self.reference = name, outputs, reference
-        self.cases, self.example, self.exact = cases, example, exact
+        self.cases, self.example, self.exact, self.inference = cases, example, exact, inference
 
 
-def register(name, outputs, reference, *, setup_context=None, backward=None, cases=(), example=None, exact=()):
+def register(
+    name, outputs, reference, *, setup_context=None, backward=None, inference=False, cases=(), example=None, exact=()
+):
     """Register op ``name``.
 
     ``outputs(*args)`` checks the arguments and allocates the results; it is the fake kernel too.
     ``reference(*args)`` computes them in plain torch, on any device.
     ``cases`` are keyword dicts for ``example(**case)``, which returns the op's arguments.
     ``exact`` holds the indices of the results that every backend must match bit for bit.
+    An op with ``inference``, and one that writes an argument, refuses inputs that require gradients.
     """
     if name not in OPS:
         raise ValueError(f"{name}: must be in schemas.py, which has {', '.join(OPS)}")
@@ -50,13 +53,14 @@ def register(name, outputs, reference, *, setup_context=None, backward=None, cas
     if not STRICT:
         LIB.impl(name, checked_reference, "CompositeExplicitAutograd")
     torch.library.register_fake(f"pangu::{name}", outputs, lib=LIB)
-    if getattr(torch.ops.pangu, name).default._schema.is_mutable:
+    inference = inference or getattr(torch.ops.pangu, name).default._schema.is_mutable
+    if inference:
         LIB.impl(name, inference_only(name), "Autograd")
     else:
         if backward is None:
             backward = differentiated_twice(name)
         torch.library.register_autograd(f"pangu::{name}", backward, setup_context=setup_context, lib=LIB)
-    PAGES[name] = Page(name, outputs, checked_reference, tuple(cases), example, tuple(exact))
+    PAGES[name] = Page(name, outputs, checked_reference, tuple(cases), example, tuple(exact), inference)
 
 
 def differentiated_twice(name):
@@ -69,7 +73,7 @@ def differentiated_twice(name):
 
 
 def inference_only(name):
-    """The autograd kernel of an op that writes a KV cache, through which no gradient passes."""
+    """The autograd kernel of an op that has no gradient; what it writes counts as changed."""
     op = getattr(torch.ops.pangu, name).default
     written = [index for index, argument in enumerate(op._schema.arguments) if argument.is_write]
 

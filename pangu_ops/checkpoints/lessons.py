@@ -83,4 +83,21 @@ class EmbeddedLesson:
         return (least + 4 * learnt * (1 - learnt)) * (1 if mode == "slow" else 2)
 
 
-LESSONS = {"embedded": EmbeddedLesson(), "pro-moe": ProMoELesson()}
+class DraftLesson(ProMoELesson):
+    """What Pangu Pro MoE learns, for the small dense model that drafts for it."""
+
+    config = EmbeddedConfig
+    sizes = dict(
+        hidden_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=384,
+        max_position_embeddings=256,
+        rope_theta=10000.0,
+        initializer_range=0.05,
+    )
+    lr = 0.01
+
+
+LESSONS = {"embedded": EmbeddedLesson(), "pro-moe": ProMoELesson(), "draft": DraftLesson()}

@@ -28,7 +28,7 @@ def mismatch(page, args, results, wanted=None):
     bit for bit, the others lie within the tolerance of the dtype of ``args``.
     """
     wanted = expected(page, args) if wanted is None else wanted
-    dtype = next(arg.dtype for arg in args if isinstance(arg, torch.Tensor) and arg.is_floating_point())
+    dtype = next((arg.dtype for arg in args if isinstance(arg, torch.Tensor) and arg.is_floating_point()), None)
     for index, (got, want, blank) in enumerate(
         zip(as_tuple(results), wanted, as_tuple(page.outputs(*args)), strict=True)
     ):

@@ -18,6 +18,7 @@ from pangu_ops.ops import (
     rms_norm,
     rotary,
     silu_mul,
+    spec_verify,
     topk_gating,
 )
 
@@ -42,6 +43,7 @@ __all__ = [
     "rms_norm",
     "rotary",
     "silu_mul",
+    "spec_verify",
     "topk_gating",
     "use",
 ]

@@ -1,7 +1,7 @@
 """Every operator of ``torch.ops.pangu`` on one screen.
 
 T tokens, H hidden, E experts, G groups, k experts per group, K = G*k slots per token, I expert intermediate,
-B sequences, Hq and Hk query and KV heads, D head size.
+B sequences, Hq and Hk query and KV heads, D head size, N draft tokens, V vocabulary.
 """
 
 SCHEMAS = (
@@ -27,6 +27,10 @@ SCHEMAS = (
     "attention_ffn(Tensor x, Tensor input_norm, Tensor qkv_weight, Tensor? qkv_bias, Tensor o_weight, Tensor? o_bias, "
     "Tensor ffn_norm, Tensor gate_up, Tensor down, Tensor cos, Tensor sin, Tensor(a!) key_cache, "
     "Tensor(b!) value_cache, Tensor block_table, Tensor context_lens, Tensor query_starts, float eps=1e-5) -> Tensor",
+    # from logits to tokens
+    "spec_verify(Tensor draft_ids, Tensor parents, Tensor target, Tensor? draft_probs=None, Tensor? uniforms=None, "
+    "str method='rejection', float typical_threshold=0.09, float typical_alpha=0.3) "
+    "-> (Tensor token_ids, Tensor num_accepted, Tensor accepted_nodes)",
     # the small ones
     "linear(Tensor x, Tensor weight, Tensor? bias=None) -> Tensor",
     "rms_norm(Tensor x, Tensor weight, float eps=1e-5) -> Tensor",

@@ -1,8 +1,8 @@
 """Train a shipped checkpoint from scratch: ``python -m pangu_ops.checkpoints.train FAMILY OUT --state FILE``.
 
-FAMILY is embedded, pro-moe or draft; lessons.py says what each of them learns. Only the tokens of the answers are learnt. One
-forward pass predicts each of them from the right ones before it, so where all are predicted, greedy generation gives
-this answer.
+FAMILY is embedded, pro-moe or draft; lessons.py says what each of them learns. Only the tokens of the answers are
+learnt. One forward pass predicts each of them from the right ones before it, so where all are predicted, greedy
+generation gives this answer.
 """
 
 import argparse

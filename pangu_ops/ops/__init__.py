@@ -12,6 +12,7 @@ from pangu_ops.ops.moge_gating import moge_gating, topk_gating
 from pangu_ops.ops.rms_norm import rms_norm
 from pangu_ops.ops.rotary import rotary
 from pangu_ops.ops.silu_mul import silu_mul
+from pangu_ops.ops.spec_verify import spec_verify
 
 __all__ = [
     "add_rms_norm",
@@ -26,5 +27,6 @@ __all__ = [
     "rms_norm",
     "rotary",
     "silu_mul",
+    "spec_verify",
     "topk_gating",
 ]

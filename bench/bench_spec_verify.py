@@ -1,0 +1,59 @@
+"""spec_verify against plain torch, over Pangu's vocabulary: a chain of four drafts, and the likeliest token alone."""
+
+import pytest
+import torch
+
+from pangu_ops import spec_verify
+from pangu_ops.testing.bench import Contest
+
+V, N = 153376, 4
+CHAIN = torch.arange(-1, N - 1, dtype=torch.int32)
+
+
+def plain_torch(draft_ids, p, q, uniforms):
+    """The same verdict with every step over the whole batch; the sums are float32."""
+    index = draft_ids[..., None]
+    p_drafted, q_drafted = p[:, :N].gather(2, index)[..., 0], q.gather(2, index)[..., 0]
+    accepted = (uniforms[:, :N] * q_drafted < p_drafted).long().cumprod(1).sum(1)
+    batch = torch.arange(len(p))
+    row = p[batch, accepted]
+    left = (row - q[batch, accepted.clamp(max=N - 1)]).clamp(min=0)
+    left = torch.where((accepted < N)[:, None], left, row)
+    cumulative = left.cumsum(1)
+    last = torch.searchsorted(cumulative, uniforms[:, N:] * cumulative[:, -1:], right=True).clamp(max=V - 1)
+    return torch.cat([draft_ids, last], 1), accepted.int()
+
+
+def rejection(batch_size):
+    """Drafts that are accepted half of the time, so that most verdicts rest on the rows of a rejection."""
+    p = torch.empty(batch_size, N + 1, V).exponential_()
+    p /= p.sum(-1, keepdim=True)
+    q = torch.empty(batch_size, N, V).exponential_()
+    q /= q.sum(-1, keepdim=True)
+    draft_ids = torch.randint(V, (batch_size, N))
+    uniforms = torch.rand(batch_size, N + 1)
+    # what is left of two such rows is spread over half of the vocabulary, so only the count must agree
+    rivals = {"torch": lambda: plain_torch(draft_ids, p, q, uniforms)[1:]}
+    return lambda: spec_verify(draft_ids, CHAIN, p, q, uniforms)[1:2], rivals
+
+
+def greedy(batch_size):
+    nothing, no_node = torch.empty(batch_size, 0, dtype=torch.int64), torch.empty(0, dtype=torch.int32)
+    logits = torch.randn(batch_size, 1, V).bfloat16()
+    rivals = {"argmax": lambda: (logits.argmax(-1),)}
+    return lambda: spec_verify(nothing, no_node, logits, method="greedy")[:1], rivals
+
+
+def contests():
+    for batch_size in (1, 16, 64):
+        read = batch_size * 2 * 4 * V  # a row of the target and one of the drafts
+        prepare = lambda batch_size=batch_size: rejection(batch_size)  # noqa: E731
+        yield Contest(f"spec_verify B={batch_size}", prepare, bytes=read, exact=True, limit="read")
+    for batch_size in (1, 16, 64):
+        prepare = lambda batch_size=batch_size: greedy(batch_size)  # noqa: E731
+        yield Contest(f"likeliest token B={batch_size}", prepare, bytes=batch_size * 2 * V, exact=True, limit="read")
+
+
+@pytest.mark.parametrize("contest", list(contests()), ids=str)
+def test_spec_verify(benchmark, contest):
+    contest.benchmark(benchmark)

@@ -1,0 +1,463 @@
+// spec_verify: every sequence walks its own tree and stops where it needs a number that takes a whole row of the
+// vocabulary: what is left of the target's mass, its entropy, its likeliest token. Then all threads share the chunks of
+// the rows that are waited for, each read once, and the walks go on. A token is drawn from the sums of the chunks, of
+// which one is looked at again.
+#include "common/spec_verify.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include <numeric>
+
+#include "cpu/experts.h"
+
+namespace pangu {
+namespace {
+
+constexpr int64_t CHUNK = 2048;
+constexpr double SCALE = PROBABILITY_SCALE;
+
+// Half as many doubles, and the floats that they are made of as bits.
+constexpr int DOUBLES = LANES / 2;
+typedef double vd __attribute__((vector_size(sizeof(vf))));
+typedef int32_t half_bits __attribute__((vector_size(sizeof(vf) / 2)));
+
+// The first n <= DOUBLES elements; the other lanes are zero.
+inline half_bits load_half(const float* p, int64_t n) {
+  half_bits v = {};
+  if (n == DOUBLES)
+    std::memcpy(&v, p, sizeof v);
+  else
+    std::memcpy(&v, p, n * sizeof(float));
+  return v;
+}
+
+inline vd doubles(half_bits bits) {
+  typedef float half __attribute__((vector_size(sizeof(half_bits))));
+  return __builtin_convertvector((half)bits, vd);
+}
+
+// Rows are longer than a page, where the CPU's own prefetching begins anew.
+inline void prefetch(const float* p) {
+  for (int64_t line = 0; line < 4 * DOUBLES; line += 16) __builtin_prefetch(p + 1024 + line);
+}
+
+// A product as it is: the compiler must not fuse it with the subtraction that follows, which would round once less.
+template <class V>
+inline V rounded(V product) {
+#if defined(__x86_64__)
+  asm("" : "+v"(product));
+#elif defined(__aarch64__)
+  asm("" : "+w"(product));
+#endif
+  return product;
+}
+
+// A probability as a multiple of 1 / SCALE: adding and taking off 2^52 rounds to an integer, ties to even.
+template <class V>
+inline V integer(V probability) {
+  return (probability * SCALE + 0x1p52) - 0x1p52;
+}
+
+inline bool is_probability(double p) { return p >= 0 && p < 2; }
+
+// A tensor of int64 or int32.
+class Integers {
+ public:
+  explicit Integers(const Tensor& tensor) : data_(tensor.data_ptr()), wide_(tensor.scalar_type() == ScalarType::Long) {}
+  int64_t operator[](int64_t i) const {
+    return wide_ ? static_cast<const int64_t*>(data_)[i] : static_cast<const int32_t*>(data_)[i];
+  }
+  void put(int64_t i, int64_t value) const {
+    if (wide_)
+      static_cast<int64_t*>(data_)[i] = value;
+    else
+      static_cast<int32_t*>(data_)[i] = int32_t(value);
+  }
+
+ private:
+  void* data_;
+  bool wide_;
+};
+
+// What is left of a row of the target: weight times the row, less what each rejected node took, never below 0.
+struct Left {
+  struct Rejected {
+    const float* probs;  // null for a draft that was chosen, not drawn
+    int64_t id;
+    double mass;  // of the target before
+  };
+  const float* row;
+  double weight;
+  std::vector<Rejected> rejected;
+
+  double at(int64_t id) const {
+    double left = rounded(weight * row[id]);
+    for (const auto& [probs, drafted, mass] : rejected)
+      left = std::max(left - rounded(mass * (probs ? probs[id] : id == drafted)), 0.0);
+    return left;
+  }
+
+  // The sum of the n <= CHUNK elements from `first` on, as integers, which also go to out unless it is null. Clears
+  // `valid` where a number is no probability.
+  int64_t integers(int64_t first, int64_t n, double* out, bool& valid) const {
+    vd sums[4] = {};  // each lane adds up at most 2^8 numbers below 2^45, which is exact
+    half_bits seen = {};     // every bit of every number: from 2 on, and in NaN, bit 30 is set
+    auto add = [&](int64_t i, int64_t count, vd& sum) __attribute__((always_inline)) {
+      half_bits p = load_half(row + first + i, count);
+      seen |= p;
+      vd left = rounded(doubles(p) * weight);
+      for (const auto& [probs, id, mass] : rejected) {
+        if (probs) {
+          half_bits q = load_half(probs + first + i, count);
+          seen |= q;
+          left -= rounded(doubles(q) * mass);
+          left = left > 0.0 ? left : vd{};
+        } else if (uint64_t(id - first - i) < uint64_t(DOUBLES)) {
+          left[id - first - i] = std::max(left[id - first - i] - mass, 0.0);
+        }
+      }
+      left = integer(left);
+      if (out) std::memcpy(out + i, &left, sizeof left);
+      sum += left;
+    };
+    int64_t i = 0;
+    for (; i + 4 * DOUBLES <= n; i += 4 * DOUBLES) {
+      prefetch(row + first + i);
+      for (const Rejected& node : rejected) prefetch(node.probs + first + i);
+#pragma GCC unroll 4
+      for (int part = 0; part < 4; part++) add(i + part * DOUBLES, DOUBLES, sums[part]);
+    }
+    for (; i < n; i += DOUBLES) add(i, std::min<int64_t>(DOUBLES, n - i), sums[i / DOUBLES % 4]);
+    int32_t bits = 0;
+    int64_t total = 0;
+    for (int lane = 0; lane < DOUBLES; lane++) {
+      bits |= seen[lane];
+      for (const vd& sum : sums) total += int64_t(sum[lane]);
+    }
+    if (bits & 0xc0000000) valid = valid && all_valid(first, n);
+    return total;
+  }
+
+ private:
+  bool all_valid(int64_t first, int64_t n) const {
+    bool valid = true;
+    for (int64_t id = first; id < first + n; id++) {
+      valid &= is_probability(row[id]);
+      for (const Rejected& node : rejected) valid &= !node.probs || is_probability(node.probs[id]);
+    }
+    return valid;
+  }
+};
+
+int64_t entropy(const float* p, int64_t n, bool& valid) {
+  int64_t sum = 0;
+  for (int64_t i = 0; i < n; i++) {
+    valid &= is_probability(p[i]);
+    if (p[i] > 0) sum += int64_t(integer(-double(p[i]) * std::log(double(p[i]))));
+  }
+  return sum;
+}
+
+template <class T>
+float highest(const T* logits, int64_t n, bool& valid) {
+  vf best = splat(-INFINITY);
+  auto good = best == best;
+  for_vectors(n, [&](int64_t i, auto load, auto) {
+    vf v = load(logits + i);
+    good &= v == v;
+    best = max(best, n - i < LANES ? keep_first(v, n - i, -INFINITY) : v);
+  });
+  for (int lane = 0; lane < LANES; lane++) valid &= good[lane] != 0;
+  return max(best);
+}
+
+template <class T>
+int64_t find(const T* logits, int64_t n, float value) {
+  int64_t found = n;
+  for_vectors(n, [&](int64_t i, auto load, auto) {
+    vf v = load(logits + i);
+    for (int64_t lane = std::min<int64_t>(LANES, n - i); lane--;)
+      if (v[lane] == value && i + lane < found) found = i + lane;
+  });
+  return found;
+}
+
+// What one chunk of a row gives.
+struct Part {
+  int64_t sum = 0;  // of integers: mass or entropy
+  float best = 0;   // the highest logit
+  bool valid = true;
+};
+
+enum class Wanted { NOTHING, MASS, ENTROPY, BEST };
+
+// The verification of one sequence; T is the type of the logits.
+template <class T>
+class Walk {
+ public:
+  Walk(const SpecVerify& op, int64_t sequence)
+      : op_(op), b_(sequence), drafts_(op.draft_ids), target_ids_(op.target), token_ids_(op.token_ids),
+        parents_(data<int32_t>(op.parents)),
+        probs_(op.draft_probs ? data<float>(*op.draft_probs) + b_ * op.num_nodes * op.vocabulary : nullptr),
+        uniforms_(op.uniforms ? data<float>(*op.uniforms) + b_ * (op.num_nodes + 1) : nullptr) {
+    if (op.parents.dim() == 2) parents_ += b_ * op.num_nodes;
+    if (op.method == Verification::BLOCK)
+      keep_prefixes();
+    else
+      arrive(0);
+  }
+
+  bool waits() const { return wanted_ != Wanted::NOTHING; }
+
+  // What the walk waits for, of the chunk of its row that begins at `first`.
+  Part scan(int64_t first) const {
+    int64_t n = std::min(CHUNK, op_.vocabulary - first);
+    Part part;
+    if (wanted_ == Wanted::MASS) part.sum = left_.integers(first, n, nullptr, part.valid);
+    if (wanted_ == Wanted::ENTROPY) part.sum = entropy(left_.row + first, n, part.valid);
+    if (wanted_ == Wanted::BEST) part.best = highest(logits() + first, n, part.valid);
+    return part;
+  }
+
+  // Go on, with all chunks of what was waited for, until the next number is wanted or the verdict is written.
+  void go_on(const Part* parts, int64_t num_parts) {
+    parts_ = parts, num_parts_ = num_parts, total_ = 0;
+    for (const Part* part = parts; part < parts + num_parts; part++) {
+      total_ += part->sum;
+      valid_ = valid_ && part->valid;
+    }
+    known_ = wanted_;
+    wanted_ = Wanted::NOTHING;
+    if (valid_) switch (op_.method) {
+        case Verification::GREEDY: greedy(); break;
+        case Verification::REJECTION: rejection(); break;
+        case Verification::BLOCK: block(); break;
+        case Verification::TYPICAL: typical(); break;
+      }
+    if (!valid_) wanted_ = Wanted::NOTHING;
+    if (!waits()) write();
+  }
+
+ private:
+  void greedy() {
+    for (;;) {
+      if (op_.vocabulary && known_ != Wanted::BEST) return want(Wanted::BEST);
+      last_ = op_.vocabulary ? likeliest() : target_ids_[b_ * (op_.num_nodes + 1) + row_];
+      if (last_ < 0) valid_ = false;
+      while (node_ < op_.num_nodes && !(parents_[node_] == row_ - 1 && draft(node_) == last_)) node_++;
+      if (!valid_ || node_ == op_.num_nodes) return;
+      accept();
+    }
+  }
+
+  void rejection() {
+    if (known_ == Wanted::MASS && !left_.rejected.empty()) {
+      mass_ = double(total_) / SCALE;
+      if (total_ == 0) restore();
+    }
+    for (; node_ < op_.num_nodes; node_++) {
+      if (!is_child(node_)) continue;
+      if (!left_.rejected.empty() && known_ != Wanted::MASS) return want(Wanted::MASS);
+      int64_t id = draft(node_);
+      probability(left_.row[id]);
+      if (uniform(node_) * draft_probability(node_) * mass_ < left_.at(id)) {
+        accept();
+        node_--;
+      } else {
+        left_.rejected.push_back(rejected(node_, mass_));
+        known_ = Wanted::NOTHING;
+      }
+      if (!valid_) return;
+    }
+    draw();
+  }
+
+  // Prefixes are judged from the longest on; row_ is the length of the one in question.
+  void block() {
+    for (; row_ > 0; arrive_at_prefix(row_ - 1)) {
+      double threshold = uniform(row_ - 1), keep = keep_[row_];
+      if (row_ == int64_t(keep_.size()) - 1) {
+        if (threshold < keep) break;
+      } else {
+        if (known_ != Wanted::MASS) return want(Wanted::MASS);
+        double left = double(total_) / SCALE;
+        if (threshold * (left + (1.0 - keep)) < left) break;
+      }
+    }
+    accepted_.resize(row_);
+    std::iota(accepted_.begin(), accepted_.end(), 0);
+    draw();
+  }
+
+  void typical() {
+    if (known_ == Wanted::ENTROPY)
+      bound_ = std::min(op_.typical_threshold, op_.typical_alpha * std::exp(-double(total_) / SCALE));
+    for (; node_ < op_.num_nodes; node_++) {
+      if (!is_child(node_)) continue;
+      if (bound_ < 0) return want(Wanted::ENTROPY);
+      if (left_.row[draft(node_)] > bound_) {
+        accept();
+        node_--;
+      }
+    }
+    draw();
+  }
+
+  // The share of each prefix's probability under the drafts that the target has too.
+  void keep_prefixes() {
+    keep_ = {1.0};
+    for (int64_t node = 0; node < op_.num_nodes && is_token(draft(node)); node++) {
+      double p = keep_[node] * probability(row(node)[draft(node)]), q = draft_probability(node);
+      keep_.push_back(q > 0 ? std::min(p / q, 1.0) : double(p > 0));
+    }
+    arrive_at_prefix(keep_.size() - 1);
+  }
+
+  void arrive(int64_t row_index) {
+    row_ = row_index;
+    if (op_.method != Verification::GREEDY) left_ = {row(row_), 1.0, {}};
+    mass_ = 1.0;
+    bound_ = -1.0;
+    known_ = Wanted::NOTHING;
+  }
+
+  void arrive_at_prefix(int64_t length) {
+    arrive(length);
+    if (length + 1 < int64_t(keep_.size())) left_ = {row(length), keep_[length], {rejected(length, 1.0)}};
+  }
+
+  // Nothing is left of the target: all of it is again.
+  void restore() { arrive(row_); }
+
+  void accept() {
+    accepted_.push_back(node_);
+    arrive(++node_);
+  }
+
+  void draw() {
+    if (known_ == Wanted::MASS && total_ == 0) {
+      if (left_.rejected.empty()) return void(valid_ = false);
+      restore();
+    }
+    if (known_ != Wanted::MASS) return want(Wanted::MASS);
+    int64_t at = std::min(int64_t(uniform(op_.num_nodes) * double(total_)), total_ - 1), first = 0;
+    if (!valid_) return;
+    while (at >= parts_->sum) at -= parts_++->sum, first += CHUNK;
+    double integers[CHUNK];
+    left_.integers(first, std::min(CHUNK, op_.vocabulary - first), integers, valid_);
+    for (last_ = first; at >= int64_t(integers[last_ - first]); last_++) at -= int64_t(integers[last_ - first]);
+  }
+
+  // The highest logit's id, the lowest one of several; -1 where there is none.
+  int64_t likeliest() const {
+    const Part* best = std::max_element(parts_, parts_ + num_parts_, [](auto& a, auto& b) { return a.best < b.best; });
+    int64_t first = (best - parts_) * CHUNK;
+    if (!std::isfinite(best->best)) return -1;
+    return first + find(logits() + first, std::min(CHUNK, op_.vocabulary - first), best->best);
+  }
+
+  void want(Wanted wanted) { wanted_ = wanted; }
+
+  void write() const {
+    int64_t count = valid_ ? int64_t(accepted_.size()) : -1;
+    mutable_data<int32_t>(op_.num_accepted)[b_] = int32_t(count);
+    int32_t* nodes = mutable_data<int32_t>(op_.accepted_nodes) + b_ * op_.num_nodes;
+    for (int64_t i = 0; i < op_.num_nodes; i++) nodes[i] = i < count ? int32_t(accepted_[i]) : -1;
+    for (int64_t i = 0; i <= op_.num_nodes; i++)
+      token_ids_.put(b_ * (op_.num_nodes + 1) + i, i < count ? draft(accepted_[i]) : i == count ? last_ : -1);
+  }
+
+  const float* row(int64_t index) const {
+    return data<float>(op_.target) + (b_ * (op_.num_nodes + 1) + index) * op_.vocabulary;
+  }
+  const T* logits() const {
+    return data<T>(op_.target) + (b_ * (op_.num_nodes + 1) + row_) * op_.vocabulary;
+  }
+  int64_t draft(int64_t node) const { return drafts_[b_ * op_.num_nodes + node]; }
+  bool is_token(int64_t id) const { return 0 <= id && id < op_.vocabulary; }
+  bool is_child(int64_t node) const { return parents_[node] == row_ - 1 && is_token(draft(node)); }
+
+  Left::Rejected rejected(int64_t node, double mass) const {
+    return {probs_ ? probs_ + node * op_.vocabulary : nullptr, draft(node), mass};
+  }
+  double draft_probability(int64_t node) {
+    return probs_ ? probability(probs_[node * op_.vocabulary + draft(node)]) : 1.0;
+  }
+  double probability(double p) {
+    valid_ = valid_ && is_probability(p);
+    return p;
+  }
+  double uniform(int64_t index) {
+    double u = uniforms_[index];
+    valid_ = valid_ && u >= 0 && u < 1;
+    return u;
+  }
+
+  const SpecVerify& op_;
+  int64_t b_;
+  Integers drafts_, target_ids_, token_ids_;
+  const int32_t* parents_;
+  const float *probs_, *uniforms_;
+
+  int64_t row_ = 0, node_ = 0;  // the row of the target that the walk has come to, and the next node to try
+  std::vector<int64_t> accepted_;
+  int64_t last_ = -1;
+  Left left_;
+  double mass_ = 1.0;          // of what is left
+  double bound_ = -1.0;        // what is typical in this row, once it is known
+  std::vector<double> keep_;   // of each prefix
+  Wanted wanted_ = Wanted::NOTHING, known_ = Wanted::NOTHING;  // of `left_`, or of the row
+  const Part* parts_ = nullptr;
+  int64_t num_parts_ = 0, total_ = 0;
+  bool valid_ = true;
+};
+
+void check_trees(const SpecVerify& op) {
+  const int32_t* parents = data<int32_t>(op.parents);
+  for (int64_t i = 0; i < op.parents.numel(); i++) {
+    int64_t node = i % op.num_nodes, parent = parents[i];
+    std::string came = std::to_string(parent) + " for node " + std::to_string(node);
+    PANGU_CHECK(-1 <= parent && parent < node, "spec_verify", "parents must be -1 or an earlier node", came);
+    PANGU_CHECK(op.method != Verification::BLOCK || parent == node - 1, "spec_verify",
+                "parents must be a chain for block verification", came);
+  }
+}
+
+template <class T>
+void run(const SpecVerify& op) {
+  std::vector<Walk<T>> walks;
+  walks.reserve(op.batch_size);
+  for (int64_t sequence = 0; sequence < op.batch_size; sequence++) walks.emplace_back(op, sequence);
+  for (Walk<T>& walk : walks) walk.go_on(nullptr, 0);
+  int64_t chunks = (op.vocabulary + CHUNK - 1) / CHUNK;
+  std::vector<Part> parts(op.batch_size * chunks);
+  std::vector<Walk<T>*> waiting;
+  for (;;) {
+    waiting.clear();
+    for (Walk<T>& walk : walks)
+      if (walk.waits()) waiting.push_back(&walk);
+    if (waiting.empty()) return;
+    for_units(waiting.size() * chunks,
+              [&](int64_t unit) { parts[unit] = waiting[unit / chunks]->scan(unit % chunks * CHUNK); });
+    for_units(waiting.size(), [&](int64_t i) { waiting[i]->go_on(&parts[i * chunks], chunks); });
+  }
+}
+
+std::tuple<Tensor, Tensor, Tensor> spec_verify(const Tensor& draft_ids, const Tensor& parents, const Tensor& target,
+                                               std::optional<Tensor> draft_probs, std::optional<Tensor> uniforms,
+                                               std::string method, double typical_threshold, double typical_alpha) {
+  SpecVerify op = spec_verify_prologue(draft_ids, parents, target, draft_probs, uniforms, method, typical_threshold,
+                                       typical_alpha);
+  check_trees(op);
+  if (op.vocabulary)
+    with_dtype(op.target.scalar_type(), [&](auto t) { run<decltype(t)>(op); });
+  else
+    run<float>(op);
+  return {op.token_ids, op.num_accepted, op.accepted_nodes};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(pangu, CPU, m) { m.impl("spec_verify", TORCH_BOX(&spec_verify)); }
+
+}  // namespace pangu

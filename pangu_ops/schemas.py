@@ -28,6 +28,7 @@ SCHEMAS = (
     "Tensor ffn_norm, Tensor gate_up, Tensor down, Tensor cos, Tensor sin, Tensor(a!) key_cache, "
     "Tensor(b!) value_cache, Tensor block_table, Tensor context_lens, Tensor query_starts, float eps=1e-5) -> Tensor",
     # from logits to tokens
+    "sampling_probs(Tensor logits, Tensor temperature, Tensor top_k, Tensor top_p) -> Tensor",
     "spec_verify(Tensor draft_ids, Tensor parents, Tensor target, Tensor? draft_probs=None, Tensor? uniforms=None, "
     "str method='rejection', float typical_threshold=0.09, float typical_alpha=0.3) "
     "-> (Tensor token_ids, Tensor num_accepted, Tensor accepted_nodes)",

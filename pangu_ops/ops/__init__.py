@@ -11,6 +11,7 @@ from pangu_ops.ops.moge_ffn import moge_ffn
 from pangu_ops.ops.moge_gating import moge_gating, topk_gating
 from pangu_ops.ops.rms_norm import rms_norm
 from pangu_ops.ops.rotary import rotary
+from pangu_ops.ops.sampling_probs import sampling_probs
 from pangu_ops.ops.silu_mul import silu_mul
 from pangu_ops.ops.spec_verify import spec_verify
 
@@ -26,6 +27,7 @@ __all__ = [
     "moge_gating",
     "rms_norm",
     "rotary",
+    "sampling_probs",
     "silu_mul",
     "spec_verify",
     "topk_gating",

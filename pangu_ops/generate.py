@@ -1,14 +1,18 @@
-"""Text generation, one token at a time."""
+"""Text generation: one token for each pass of the model, or several that were drafted."""
 
+import secrets
+import time
 from pathlib import Path
 
 import torch
 
 from pangu_ops.models.cache import KVCache
 from pangu_ops.models.config import SHOWN, ModelError, read_json
+from pangu_ops.speculative.drafter import Drafter
+from pangu_ops.speculative.sampling import Sampling
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def generate(
     model,
     ids,
@@ -21,6 +25,7 @@ def generate(
     callback=None,
     steer=None,
     cache=None,
+    speculative=None,
 ):
     """Continue the token ids ``ids`` (a list, ``[S]`` or ``[1, S]``) and return the new ones as a list.
 
@@ -28,15 +33,17 @@ def generate(
         model: as :func:`load_model` returns it.
         ids: the prompt.
         max_new_tokens: at most so many; fewer when the context is full.
-        temperature: 0 always takes the likeliest token, else tokens are drawn as :func:`probabilities` says.
+        temperature: 0 always takes the likeliest token, else tokens are drawn from :func:`sampling_probs`.
         top_k: draw from the ``top_k`` likeliest tokens only, 0 from all.
         top_p: draw from the fewest likeliest tokens that hold this share of the probability.
-        seed: the same seed gives the same tokens; None takes a new one.
+        seed: the same seed gives the same tokens, with the same drafter if any; None takes a new one.
         stop_ids: generation ends with one of these, which is the last id returned.
         callback: called with each new id as soon as it is there.
         steer: called with each new id after ``callback``; ids that it returns follow as if the model had made them.
         cache: a :class:`KVCache` of one sequence that may hold the first ids of the prompt already; it then holds all
             but the last id. None takes a new one.
+        speculative: a :class:`Drafter`, whose tokens are verified many in one pass. What comes out is what the model
+            itself would make: greedy the same tokens, else the same distribution.
 
     Raises :class:`ModelError` for a prompt that is empty, has ids outside the vocabulary or leaves no room in the
     context, for options out of range, and when the model's logits overflow or its weights are not numbers.
@@ -64,34 +71,42 @@ def generate(
     held = 0 if cache is None else cache.lengths[0]
     need(held < prompt.shape[1], f"the cache must hold less than the prompt of {prompt.shape[1]} tokens", held)
 
+    drafter = speculative or Drafter()
+    drafter.check(model)
     max_new_tokens = min(max_new_tokens, room)
-    generator = torch.Generator()
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(seed)
-    weight = model.embed.weight
+    sampling = Sampling(temperature, top_k, top_p, secrets.randbits(64) if seed is None else seed, stop_ids)
+    weight, length = model.embed.weight, drafter.length(sampling)
     if cache is None:
         cache = KVCache(config, 1, prompt.shape[1] + max_new_tokens, weight.device, weight.dtype)
-    step, new_ids = prompt[:, held:].to(weight.device), []
+    ids, new_ids = prompt[0].tolist(), []  # all of the sequence, and what of it is new
     while True:
-        logits = model(step, cache=cache, last=1)[0, -1]
-        need(logits.isfinite().all(), "the model's logits must be finite", f"NaN or infinity in {weight.dtype}")
-        if temperature == 0:
-            token = logits.argmax().item()
-        else:
-            # drawn on the CPU, so that a seed gives the same numbers on every device
-            token = probabilities(logits.cpu(), temperature, top_k, top_p).multinomial(1, generator=generator).item()
-        step = [token]
-        for token in step:  # which grows by what steer puts behind a token
+        begin, held = time.perf_counter(), cache.lengths[0]
+        most = min(length.choose(), max_new_tokens - len(new_ids) - 1)
+        drafts, draft_probs = drafter.propose(ids, most, sampling) if most > 0 else ([], None)
+        drafted = time.perf_counter()
+        step = torch.tensor([ids[held:] + drafts], device=weight.device)
+        logits = drafter.forward(model, step, cache, len(drafts) + 1, most)[0]
+        made = sampling.verify(logits, drafts, draft_probs, len(ids))
+        need(made is not None, "the model's logits must be finite", f"NaN or infinity in {weight.dtype}")
+        kept = len(made) - 1  # of the new ids, how many are in the cache
+        cache.truncate(0, len(ids) + kept)
+        if len(ids) - held == 1 and (drafts or most <= 0 or not drafter.in_pass):
+            length.record(len(drafts), kept, drafted - begin, time.perf_counter() - drafted)
+        for index, token in enumerate(made):  # which grows by what steer puts behind a token
+            ids.append(token)
             new_ids.append(token)
             if callback is not None:
                 callback(token)
             if token in stop_ids or len(new_ids) == max_new_tokens:
+                cache.truncate(0, min(len(ids) - 1, cache.lengths[0]))
                 return new_ids
-            if steer is not None:
-                step.extend(steer(token))
-        step = torch.tensor([step], device=weight.device)
+            more = steer(token) if steer is not None else ()
+            if more:
+                if index < kept:  # what was accepted after this token is not what follows
+                    del made[index + 1 :]
+                    kept = index
+                    cache.truncate(0, len(ids))
+                made.extend(more)
 
 
 def check_options(max_new_tokens, temperature, top_k, top_p, seed):
@@ -101,23 +116,6 @@ def check_options(max_new_tokens, temperature, top_k, top_p, seed):
     need(top_k >= 0, "top_k must be at least 0", top_k)
     need(0 < top_p <= 1, "top_p must be above 0 and at most 1", top_p)
     need(seed is None or -(2**63) <= seed < 2**64, "seed must be from -2**63 to 2**64 - 1", seed)
-
-
-def probabilities(logits, temperature=1.0, top_k=0, top_p=1.0):
-    """The distribution ``[V]`` (float64) that sampling draws from: softmax of ``logits / temperature``, then cut.
-
-    First the ``top_k`` likeliest are kept (0: all), then the fewest of these that together hold ``top_p``; equal
-    probabilities rank by id. What is kept adds up to 1.
-    """
-    # In float64 and with the largest logit taken off first, no temperature is too small.
-    logits = logits.double()
-    ranked, order = ((logits - logits.max()) / temperature).softmax(-1).sort(descending=True, stable=True)
-    if top_k:
-        ranked[top_k:] = 0
-    ranked /= ranked.sum()
-    if top_p < 1:
-        ranked[ranked.cumsum(-1) - ranked >= top_p] = 0
-    return torch.zeros_like(ranked).scatter(0, order, ranked / ranked.sum())
 
 
 def need(condition, rule, came):

@@ -1,13 +1,15 @@
 """The keys and values of the tokens that a model has seen, in blocks."""
 
 import collections
+import itertools
 
 import torch
 
 from pangu_ops.models.config import ModelError
 
-Batch = collections.namedtuple("Batch", "positions block_table context_lens query_starts")
-Batch.__doc__ = "The new tokens of a call: ``positions [T]`` in their sequences, and what the attention ops need."
+Batch = collections.namedtuple("Batch", "positions longest block_table context_lens query_starts")
+Batch.__doc__ = """The new tokens of a call: ``positions [T]`` in their sequences, the length of the longest, and what
+the attention ops need."""
 
 
 class KVCache:
@@ -62,18 +64,13 @@ class KVCache:
         for row, number in enumerate(grown):
             for _ in range(number):
                 self._append(row, self._take())
-        starts = [0]
-        for count in counts:
-            starts.append(starts[-1] + count)
         device = self._table.device
         positions = [torch.arange(length, end, device=device) for length, end in zip(self.lengths, ends, strict=True)]
         self.lengths = ends
-        return Batch(
-            torch.cat(positions),
-            self._table,
-            torch.tensor(ends, dtype=torch.int32, device=device),
-            torch.tensor(starts, dtype=torch.int32, device=device),
-        )
+        starts = itertools.accumulate(counts, initial=0)
+        lens, starts = torch.tensor([*ends, *starts], dtype=torch.int32, device=device).tensor_split([len(ends)])
+        positions = torch.cat(positions) if len(positions) > 1 else positions[0]
+        return Batch(positions, max(ends), self._table, lens, starts)
 
     def truncate(self, row, length):
         """Forget what sequence ``row`` holds from token ``length`` on."""

@@ -36,16 +36,37 @@ class Attention(nn.Module):
         self.o_proj = Linear(config.hidden_size, config.hidden_size, bias=bias, dtype=dtype)
 
     def forward(self, x, cos, sin, attend):
-        """``attend(q, k, v)`` gives ``[T, Hq, D]``: from a cache, or :func:`attend_whole` for whole sequences."""
+        """``attend(q, k, v)`` gives ``[T, Hq, D]``."""
         q, k, v = self.qkv(x).view(len(x), sum(self.heads), self.head_dim).split(self.heads, dim=1)
         q, k = rotary(q, k, cos, sin)
         return self.o_proj(attend(q, k, v).flatten(1))
 
 
-def attend_whole(q, k, v, batch_size):
-    """Attention of whole sequences of one length, with gradients."""
-    q, k, v = (t.unflatten(0, (batch_size, -1)).transpose(1, 2) for t in (q, k, v))  # [B, heads, S, D]
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2).flatten(0, 1)
+class Whole:
+    """Whole sequences of one length, with gradients."""
+
+    def __init__(self, batch_size):
+        self.batch_size = batch_size
+
+    def attend(self, layer, q, k, v):
+        q, k, v = (t.unflatten(0, (self.batch_size, -1)).transpose(1, 2) for t in (q, k, v))  # [B, heads, S, D]
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2).flatten(0, 1)
+
+
+class Cached:
+    """The new tokens of sequences in a cache."""
+
+    def __init__(self, cache, batch):
+        self.cache, self.batch = cache, batch
+
+    def paging(self, layer):
+        """What the attention ops take of the layer with that index."""
+        batch = self.batch
+        caches = self.cache.keys[layer], self.cache.values[layer]
+        return *caches, batch.block_table, batch.context_lens, batch.query_starts
+
+    def attend(self, layer, q, k, v):
+        return attention(q, k, v, *self.paging(layer))
 
 
 class CausalLM(nn.Module):
@@ -58,6 +79,7 @@ class CausalLM(nn.Module):
     def __init__(self, config, dtype=torch.float32, initialize=True):
         super().__init__()
         self.config = config
+        self._table = None  # cos and sin of the positions so far
         # from_pretrained draws no random numbers
         self.embed = nn.Embedding.from_pretrained(
             torch.empty(config.vocab_size, config.hidden_size, dtype=dtype), freeze=False
@@ -99,44 +121,59 @@ class CausalLM(nn.Module):
             weight = self.embed.weight
             cache = KVCache(self.config, *ids.shape, weight.device, weight.dtype)
         if cache is None:
-            return self._logits(ids, counts, present, last, None, None, routing)
+            positions = torch.arange(ids.shape[1], device=ids.device).repeat(len(ids))
+            table = rotary_table(positions, self.config.head_dim, self.config.rope_theta)
+            return self._logits(ids, counts, present, last, Whole(len(ids)), table, routing)
         before = list(cache.lengths)
         try:
-            return self._logits(ids, counts, present, last, cache, cache.extend(counts), routing)
+            batch = cache.extend(counts)
+            return self._logits(ids, counts, present, last, Cached(cache, batch), self.rotary(batch), routing)
         except BaseException:  # an interruption too: the cache must not count tokens that no one has written
             for row, length in enumerate(before):
                 cache.truncate(row, min(length, cache.lengths[row]))
             raise
 
-    def _logits(self, ids, counts, present, last, cache, batch, routing):
-        batch_size, new = ids.shape
-        positions = torch.arange(new, device=ids.device).repeat(batch_size) if batch is None else batch.positions
-        cos, sin = rotary_table(positions, self.config.head_dim, self.config.rope_theta)
+    def _logits(self, ids, counts, present, last, sequences, table, routing):
         x = self.embed(ids.flatten() if present is None else ids[present])
-        hidden = self.run(x, cos, sin, batch_size, cache, batch, routing)
-        if last is not None:
+        _, hidden = self.run(x, *table, sequences, routing)
+        if last is not None and len(ids) == 1:
+            hidden = hidden[-last:]
+        elif last is not None:
             ends = torch.tensor(counts, device=ids.device).cumsum(0)
             hidden = hidden[(ends[:, None] - last + torch.arange(last, device=ids.device)).flatten()]
         # 2-D on purpose: torch runs a bf16 product over 3-D input far slower on CPU
         logits = self.lm_head(hidden).float()
         if last is None and present is not None:
             return logits.new_zeros(*ids.shape, logits.shape[1]).masked_scatter_(present[..., None], logits)
-        return logits.unflatten(0, (batch_size, -1))
+        return logits.unflatten(0, (len(ids), -1))
 
-    def run(self, x, cos, sin, batch_size, cache, batch, routing):
-        """``[T, H]``, the normalised output of the last layer, for embeddings ``x [T, H]``."""
+    def rotary(self, batch):
+        """``cos`` and ``sin [T, D/2]`` for the positions of a cache's :class:`Batch`."""
+        config, positions = self.config, batch.positions
+        if self._table is None or len(self._table[0]) < batch.longest or self._table[0].device != positions.device:
+            # with room to grow: at every token the few rows of a decode step would cost more than the rest of it
+            length = min(config.max_position_embeddings, max(256, 2 * batch.longest))
+            every = torch.arange(length, device=positions.device)
+            self._table = rotary_table(every, config.head_dim, config.rope_theta)
+        if len(batch.query_starts) == 2:  # of one sequence they are neighbours, and need no copy
+            positions = slice(batch.longest - len(positions), batch.longest)
+        return tuple(table[positions] for table in self._table)
+
+    def run(self, x, cos, sin, sequences, routing=None, first=0, last=None):
+        """The layers from ``first`` up to ``last``, all by default, on the stream ``x [T, H]``.
+
+        ``sequences`` says what attends to what: :class:`Whole`, :class:`Cached` or another with that ``attend``.
+        Returns what the stream becomes, and the same normalised for what follows these layers.
+        """
         eps = self.config.rms_norm_eps
-        normed = rms_norm(x, self.layers[0].input_norm, eps)
-        # A residual addition always meets the norm that follows it: that of the next layer, at the end the last one.
-        next_norms = [layer.input_norm for layer in self.layers[1:]] + [self.norm]
-        for index, (layer, next_norm) in enumerate(zip(self.layers, next_norms, strict=True)):
-            if cache is None:
-                attend = partial(attend_whole, batch_size=batch_size)
-            else:
-                attend = partial(attend_cached, cache=(cache.keys[index], cache.values[index]), batch=batch)
+        norms = [layer.input_norm for layer in self.layers] + [self.norm]
+        normed = rms_norm(x, norms[first], eps)
+        for index in range(len(self.layers))[first:last]:
+            layer, attend = self.layers[index], partial(sequences.attend, index)
+            # A residual addition always meets the norm that follows it: at the end, that of the next layer.
             normed, x = add_rms_norm(layer.attention(normed, cos, sin, attend), x, layer.ffn_norm, eps)
-            normed, x = add_rms_norm(layer.feed_forward(normed, routing), x, next_norm, eps)
-        return normed
+            normed, x = add_rms_norm(layer.feed_forward(normed, routing), x, norms[index + 1], eps)
+        return x, normed
 
     def _check(self, ids, cache, last, lengths):
         """How many ids each row has, and ``[B, S]`` which of them are there (None for all)."""
@@ -161,8 +198,9 @@ class CausalLM(nn.Module):
         # on the CPU only: elsewhere the check would wait for the device at every token
         if ids.device.type == "cpu":
             real = ids if present is None else ids[present]
-            if not 0 <= real.min() <= real.max() < config.vocab_size:
-                raise ModelError(f"model: ids must be 0 to {config.vocab_size - 1}, came {real.min()} to {real.max()}")
+            low, high = (bound.item() for bound in real.aminmax())
+            if not 0 <= low <= high < config.vocab_size:
+                raise ModelError(f"model: ids must be 0 to {config.vocab_size - 1}, came {low} to {high}")
         room, past = config.max_position_embeddings, [0] * batch_size
         if cache is not None:
             room, past = min(room, cache.max_length), cache.lengths
@@ -170,7 +208,3 @@ class CausalLM(nn.Module):
         if longest > room:
             raise ModelError(f"model: the context must be at most {room} tokens, came {longest}")
         return counts, present
-
-
-def attend_cached(q, k, v, cache, batch):
-    return attention(q, k, v, *cache, batch.block_table, batch.context_lens, batch.query_starts)

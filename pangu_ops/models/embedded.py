@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from pangu_ops.models.decoder import Attention, CausalLM, Linear
+from pangu_ops.models.decoder import Attention, Cached, CausalLM, Linear
 from pangu_ops.ops import attention_ffn, rms_norm, silu_mul
 
 
@@ -23,14 +23,16 @@ class Layer(nn.Module):
 class EmbeddedForCausalLM(CausalLM):
     layer = Layer
 
-    def run(self, x, cos, sin, batch_size, cache, batch, routing):
-        if cache is None:  # in training: the fused block has no gradient
-            return super().run(x, cos, sin, batch_size, cache, batch, routing)
+    def run(self, x, cos, sin, sequences, routing=None, first=0, last=None):
+        if not isinstance(sequences, Cached):  # in training: the fused block has no gradient
+            return super().run(x, cos, sin, sequences, routing, first, last)
         eps = self.config.rms_norm_eps
-        paging = batch.block_table, batch.context_lens, batch.query_starts
-        for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
+        norms = [layer.input_norm for layer in self.layers] + [self.norm]
+        chosen = range(len(self.layers))[first:last]
+        for index in chosen:
+            layer = self.layers[index]
             qkv, o = layer.attention.qkv, layer.attention.o_proj
             weights = layer.input_norm, qkv.weight, qkv.bias, o.weight, o.bias, layer.ffn_norm
             feed_forward = layer.gate_up.weight, layer.down.weight
-            x = attention_ffn(x, *weights, *feed_forward, cos, sin, keys, values, *paging, eps)
-        return rms_norm(x, self.norm, eps)
+            x = attention_ffn(x, *weights, *feed_forward, cos, sin, *sequences.paging(index), eps)
+        return x, rms_norm(x, norms[chosen.stop], eps)

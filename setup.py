@@ -24,6 +24,7 @@ except ModuleNotFoundError:
 
 ROOT = Path(__file__).resolve().parent
 OLDEST_TORCH = (2, 10)
+CHECKPOINTS = ("embedded", "pro_moe", "draft")
 
 
 def find_torch():
@@ -122,7 +123,7 @@ setup(
     packages=[*find_packages(include=["pangu_ops*"]), "pangu_ops.triton_kernels"],
     # A top-level package named triton_kernels would shadow OpenAI's.
     package_dir={"pangu_ops.triton_kernels": "triton_kernels"},
-    package_data={"pangu_ops": ["checkpoints/embedded/*", "checkpoints/pro_moe/*", "thinking/difficulty.json"]},
+    package_data={"pangu_ops": [*(f"checkpoints/{name}/*" for name in CHECKPOINTS), "thinking/difficulty.json"]},
     ext_modules=[Extension("pangu_ops.lib", sources=[])],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
 )

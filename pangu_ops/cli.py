@@ -65,6 +65,13 @@ def build_parser():
     model.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest, 0 from all")
     model.add_argument("--top-p", type=float, metavar="P", help="draw from the likeliest that hold P")
     model.add_argument("--seed", type=int, help="the same seed gives the same answer")
+    model.add_argument(
+        "--draft",
+        metavar="HOW",
+        help="speculative decoding: ngram (by what the text has said before), firp (by the model's own maps, "
+        "firp.safetensors beside it), model (the small one that ships), or the directory of a smaller model",
+    )
+    model.add_argument("--draft-tokens", type=int, metavar="N", help="longest draft (default: as HOW has it)")
     model.add_argument("--dtype", choices=DTYPES, help="default: the checkpoint's")
 
     one = commands.add_parser("generate", parents=[model], help="answer one prompt")
@@ -156,6 +163,9 @@ class Session:
         self.tokenizer = Tokenizer(path, config.bos_token_id)
         self.model = load_model(path, dtype=getattr(torch, DTYPES[args.dtype]) if args.dtype else None)
         self.chat = Chat(self.model, self.tokenizer, thinking, args.max_thinking_tokens)
+        self.drafter = self.options["speculative"] = drafter(args, path)
+        if self.drafter is not None:
+            self.drafter.check(self.model)
 
     def answer(self, text):
         """Print the answer to ``text`` as it comes; what the model thinks and how fast it was go to stderr."""
@@ -175,7 +185,8 @@ class Session:
         print(flush=True)
         if reply.decision is not None:
             print(f"thinking {reply.decision.explain()}", file=sys.stderr)
-        speed(reply.prompt_tokens - reply.cached_tokens, reply.prefill_seconds, reply.new_ids, reply.decode_seconds)
+        new_tokens = reply.prompt_tokens - reply.cached_tokens
+        speed(new_tokens, reply.prefill_seconds, reply.new_ids, reply.decode_seconds, self.drafter)
 
     def continue_text(self, text):
         """Print what follows ``text``, taken as it is."""
@@ -190,13 +201,38 @@ class Session:
 
         new_ids = generate(self.model, ids, callback=on_token, **self.options)
         print(decoder.finish(), flush=True)
-        speed(len(ids), times[1] - times[0], new_ids, times[-1] - times[1])
+        speed(len(ids), times[1] - times[0], new_ids, times[-1] - times[1], self.drafter)
 
 
-def speed(prompt_tokens, prefill_seconds, new_ids, decode_seconds):
+def drafter(args, path):
+    """What ``--draft`` asks for, for the model in ``path``; None without it."""
+    from pangu_ops.checkpoints import DRAFT
+    from pangu_ops.models.config import ModelError
+    from pangu_ops.speculative import DraftModel, Firp, NGram
+
+    if args.draft is None:
+        if args.draft_tokens is not None:
+            raise ModelError("draft: --draft-tokens must come with --draft, came without it")
+        return None
+    if args.draft == "ngram":
+        made = NGram()
+    elif args.draft == "firp":
+        made = Firp.load(path)
+    else:
+        made = DraftModel.load(DRAFT if args.draft == "model" else args.draft, path)
+    if args.draft_tokens is not None:
+        if args.draft_tokens < 1:
+            raise ModelError(f"draft: --draft-tokens must be at least 1, came {args.draft_tokens}")
+        made.most = min(made.most, args.draft_tokens) if made.in_pass else args.draft_tokens
+    return made
+
+
+def speed(prompt_tokens, prefill_seconds, new_ids, decode_seconds, drafter):
     line = f"prompt {prompt_tokens} tokens, {prompt_tokens / prefill_seconds:.1f} tokens/s"
     if decode_seconds > 0:
         line += f"; answer {len(new_ids)} tokens, {(len(new_ids) - 1) / decode_seconds:.1f} tokens/s"
+    if drafter is not None:
+        line += f"; drafts: {drafter.accepted} of {drafter.drafted} tokens accepted in {drafter.passes} passes"
     print(line, file=sys.stderr)
 
 

@@ -1,7 +1,7 @@
 """``make demo``: the shipped models answer a few questions, through ``torch.ops.pangu.*``.
 
-Pangu Pro MoE shows how evenly its groups of experts are loaded, next to ordinary top-8 routing; Pangu Embedded thinks
-fast or slowly, as each question asks for.
+Pangu Pro MoE shows how evenly its groups of experts are loaded, next to ordinary top-8 routing, and answers again with
+a smaller model drafting for it; Pangu Embedded thinks fast or slowly, as each question asks for.
 """
 
 import time
@@ -12,8 +12,9 @@ from pangu_ops import generate, imbalance_score, load_model, topk_gating
 from pangu_ops.backends import current
 from pangu_ops.balance import device_load
 from pangu_ops.chat import Chat
-from pangu_ops.checkpoints import EMBEDDED, PRO_MOE
+from pangu_ops.checkpoints import DRAFT, EMBEDDED, PRO_MOE
 from pangu_ops.models.tokenizer import StreamDecoder, Tokenizer
+from pangu_ops.speculative import DraftModel
 
 QUESTIONS = (
     "What is 47 + 38?",
@@ -77,6 +78,19 @@ def show_balance():
     print("\nWith one device per group, the busiest one sets the pace: at 1.00 none waits.")
 
 
+def show_drafting():
+    model, tokenizer, drafter = load_model(PRO_MOE), Tokenizer(PRO_MOE), DraftModel.load(DRAFT, PRO_MOE)
+    made = 0
+    for question in QUESTIONS:
+        ids = tokenizer.encode_chat([{"role": "user", "content": question}])
+        stop_ids = (model.config.eos_token_id,)
+        made += len(generate(model, ids, max_new_tokens=32, stop_ids=stop_ids, speculative=drafter))
+    print(
+        f"\nThe same questions with a draft model: {made} tokens in {drafter.passes} passes of Pangu Pro MoE, "
+        f"{drafter.accepted} of {drafter.drafted} drafted tokens accepted"
+    )
+
+
 def show_thinking():
     model, tokenizer = load_model(EMBEDDED), Tokenizer(EMBEDDED)
     print(f"\nPangu Embedded, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, thinking: auto")
@@ -93,6 +107,7 @@ def show_thinking():
 
 def main():
     show_balance()
+    show_drafting()
     show_thinking()
 
 

@@ -90,8 +90,10 @@ def generate(
         need(made is not None, "the model's logits must be finite", f"NaN or infinity in {weight.dtype}")
         kept = len(made) - 1  # of the new ids, how many are in the cache
         cache.truncate(0, len(ids) + kept)
+        drafter.record(len(drafts), kept)
         if len(ids) - held == 1 and (drafts or most <= 0 or not drafter.in_pass):
-            length.record(len(drafts), kept, drafted - begin, time.perf_counter() - drafted)
+            draft_seconds = drafted - begin if drafter.caught_up else None
+            length.record(len(drafts), kept, draft_seconds, time.perf_counter() - drafted)
         for index, token in enumerate(made):  # which grows by what steer puts behind a token
             ids.append(token)
             new_ids.append(token)

@@ -2,12 +2,13 @@
 
 import json
 import random
+import re
 
 import pytest
 import torch
 
 from pangu_ops import demo, load_model
-from pangu_ops.checkpoints import EMBEDDED, PRO_MOE, tokenizer
+from pangu_ops.checkpoints import DRAFT, EMBEDDED, PRO_MOE, tokenizer
 from pangu_ops.checkpoints.evaluate import evaluate
 from pangu_ops.checkpoints.lessons import LESSONS
 from pangu_ops.checkpoints.questions import held_out_questions
@@ -26,12 +27,22 @@ FILES = {
 }
 
 
+DRAFTING = r"(\d+) tokens in (\d+) passes of Pangu Pro MoE, (\d+) of (\d+) drafted tokens accepted"
+
+
 @pytest.fixture(scope="module")
 def shipped():
     return Tokenizer(PRO_MOE)
 
 
-@pytest.mark.parametrize("folder, more, most", [(PRO_MOE, set(), 8e6), (EMBEDDED, {"modes.md", "modes.png"}, 12e6)])
+@pytest.mark.parametrize(
+    "folder, more, most",
+    [
+        (PRO_MOE, {"firp.safetensors"}, 8e6),
+        (EMBEDDED, {"firp.safetensors", "modes.md", "modes.png"}, 12e6),
+        (DRAFT, {"drafts.md", "drafts.png"}, 3e6),
+    ],
+)
 def test_the_directory_is_small_and_whole(folder, more, most):
     assert {file.name for file in folder.iterdir()} == FILES | more
     assert sum(file.stat().st_size for file in folder.iterdir()) <= most
@@ -45,6 +56,14 @@ def test_the_dual_system_checkpoint_has_official_names_and_the_same_tokenizer():
     assert stored["model.layers.0.self_attn.k_proj.bias"].shape == (rows,)
     assert stored["model.layers.0.mlp.down_proj.weight"].shape == (config.hidden_size, config.intermediate_size)
     assert (EMBEDDED / "tokenizer.model").read_bytes() == (PRO_MOE / "tokenizer.model").read_bytes()
+
+
+def test_the_draft_model_knows_the_tokens_of_the_one_it_drafts_for():
+    model = load_model(DRAFT)
+    assert sum(parameter.numel() for parameter in model.parameters()) < 0.7e6
+    assert (DRAFT / "tokenizer.model").read_bytes() == (PRO_MOE / "tokenizer.model").read_bytes()
+    answered = evaluate(DRAFT, held_out_questions(100, seed=1))
+    assert sum(said == question.answer for question, said in answered) >= 85
 
 
 def test_names_and_shapes_are_the_official_ones():
@@ -155,6 +174,8 @@ def test_the_demo_runs(capsys):
     plain = next(line.split() for line in shown.splitlines() if line.startswith("ordinary"))
     assert float(moge[-2]) == 1.0 and float(moge[-1]) == 0.0
     assert float(plain[-2]) > 1.0
+    made, passes, accepted, drafted = map(int, re.search(DRAFTING, shown).groups())
+    assert made == accepted + passes and accepted >= 0.7 * drafted  # how much is drafted, the clock decides
     easy, fast, easy_answer, hard, slow, thoughts, hard_answer = map(str.split, thinking)
     assert fast[:2] == ["chosen", "fast:"] and easy_answer[:2] == ["answer", "15"]
     assert slow[:2] == ["chosen", "slow:"] and thoughts[0] == "thinking" and hard_answer[:2] == ["answer", "4042"]

@@ -100,6 +100,43 @@ def test_generate_raw_with_every_option(trained, capsys):
     assert capsys.readouterr().out == expected(trained, Tokenizer(trained).encode("one and"), **options) + "\n"
 
 
+@pytest.mark.parametrize("how", ["ngram", "firp", "model"])
+def test_drafts_change_nothing_of_the_answer(how, capsys):
+    """The shipped model, its maps and its draft model, in float32; on stderr, how many drafts were right."""
+    command = ["generate", "--prompt", "Write 427 in words.", "--dtype", "fp32"]
+    assert main(command) == 0
+    plain = capsys.readouterr()
+    assert main([*command, "--draft", how, "--draft-tokens", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert out == plain.out == "four hundred and twenty-seven\n"
+    assert "; drafts: " in err and " tokens accepted in " in err and "drafts" not in plain.err
+
+
+def test_another_model_drafts(trained, capsys):
+    command = ["chat", "--model", str(trained), "--draft", str(trained), "--max-new-tokens", "9"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"one\nand one\n")))
+        assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) >= 2 and err.count("; drafts: ") == 2
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--draft-tokens", "3"], "draft: --draft-tokens must come with --draft, came without it"),
+        (["--draft", "ngram", "--draft-tokens", "0"], "draft: --draft-tokens must be at least 1, came 0"),
+        (["--draft", "firp"], "draft: firp.safetensors must be in"),
+        (["--draft", "model"], "draft: tokenizer.model of"),
+        (["--draft", "nowhere"], "nowhere"),
+    ],
+)
+def test_drafts_that_cannot_be(trained, options, message, capsys):
+    assert main(["generate", "--model", str(trained), "--prompt", "one", *options]) == 1
+    out, err = capsys.readouterr()
+    assert not out and err.startswith("pangu: ") and message in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 def test_dtype(trained, dtype, capsys, monkeypatch):
     seen = []

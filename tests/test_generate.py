@@ -1,4 +1,4 @@
-"""Greedy generation against the official code's tokens, and sampling against distributions worked by hand."""
+"""Greedy generation against the official code's tokens, and sampling from the distribution."""
 
 from pathlib import Path
 
@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import load_file
 
 import pangu_ops
-from pangu_ops.generate import probabilities
 from pangu_ops.models import ModelError, ProMoEConfig, ProMoEForCausalLM
 
 TINY = Path(__file__).parent / "data" / "pro-moe-tiny"
@@ -81,38 +80,10 @@ def test_tokens_are_drawn_from_the_distribution():
     draws = [
         pangu_ops.generate(model, [7], max_new_tokens=1, temperature=1.5, top_k=3, seed=seed)[0] for seed in range(300)
     ]
-    expected = probabilities(model(torch.tensor([[7]]))[0, -1].detach(), temperature=1.5, top_k=3)
+    expected = pangu_ops.sampling_probs(model(torch.tensor([[7]]))[0].detach(), temperature=1.5, top_k=3)[0]
     assert set(draws) == set(expected.nonzero().flatten().tolist()) and len(set(draws)) == 3
     frequency = torch.bincount(torch.tensor(draws), minlength=20) / 300
     assert ((frequency - expected).abs() <= 5 * (expected * (1 - expected) / 300).sqrt()).all()
-
-
-# Probabilities 0.1, 0.4, 0.2, 0.3 at temperature 1.
-LOGITS = torch.tensor([0.1, 0.4, 0.2, 0.3]).log()
-
-
-@pytest.mark.parametrize(
-    "options, expected",
-    [
-        (dict(), [0.1, 0.4, 0.2, 0.3]),
-        (dict(temperature=0.5), [1 / 30, 16 / 30, 4 / 30, 9 / 30]),  # squares over their sum
-        (dict(temperature=5e-324), [0, 1, 0, 0]),
-        (dict(top_k=1), [0, 1, 0, 0]),
-        (dict(top_k=2), [0, 4 / 7, 0, 3 / 7]),
-        (dict(top_k=9), [0.1, 0.4, 0.2, 0.3]),
-        (dict(top_p=0.39), [0, 1, 0, 0]),  # never less than one token
-        (dict(top_p=0.69), [0, 4 / 7, 0, 3 / 7]),
-        (dict(top_p=0.71), [0, 4 / 9, 2 / 9, 3 / 9]),
-        (dict(top_k=3, top_p=0.5), [0, 4 / 7, 0, 3 / 7]),  # 4/9 alone holds less than half of what top_k left
-        (dict(temperature=0.5, top_p=0.8), [0, 16 / 25, 0, 9 / 25]),
-    ],
-)
-def test_distributions_by_hand(options, expected):
-    torch.testing.assert_close(probabilities(LOGITS, **options), torch.tensor(expected).double(), atol=1e-6, rtol=0)
-
-
-def test_equal_logits_are_cut_by_id():
-    assert probabilities(torch.zeros(8), top_k=3).tolist() == pytest.approx([1 / 3] * 3 + [0] * 5)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-DISPATCH, GENERATE, THINKING = (text for language, text in BLOCKS if language == "python")
+DISPATCH, GENERATE, THINKING, DRAFTING = (text for language, text in BLOCKS if language == "python")
 COMMANDS = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
 TREE = [line.split()[0] for language, text in BLOCKS if language == "" for line in text.splitlines()]
 
@@ -40,6 +40,11 @@ def test_thinking_snippet(capsys):
     exec(THINKING, {})
     reason, answer = capsys.readouterr().out.splitlines()
     assert reason.startswith("slow: difficulty") and answer.startswith("47*6=282,") and answer.endswith("-> 4042")
+
+
+def test_drafting_snippet(capsys):
+    exec(DRAFTING, {})
+    assert capsys.readouterr().out == "17, 38, 52\nfour hundred and twenty-seven\n"
 
 
 @pytest.mark.parametrize("line", COMMANDS)

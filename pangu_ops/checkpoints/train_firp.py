@@ -32,7 +32,7 @@ def accuracy(model, firp, batch):
     return (right.sum(0) / known.sum(0)).tolist()
 
 
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("family", choices=SHIPPED)
     parser.add_argument("path", nargs="?", type=Path, help="checkpoint directory (default: the family's that ships)")
@@ -41,7 +41,7 @@ def main():
     parser.add_argument("--layer", type=int, help="layers before them (default: half)")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
 
     keep_memory()
     path = args.path or SHIPPED[args.family]

@@ -8,10 +8,13 @@ class Drafter:
 
     ``most`` is the longest draft, ``in_pass`` whether the model's own pass makes the next one. ``cost`` is what
     drafting one token takes, as a share of a step of the model: a guess, which the loop uses until it has measured,
-    and throughout where a seed has to give the same tokens again.
+    and throughout where a seed has to give the same tokens again. ``passes``, ``drafted`` and ``accepted`` count the
+    passes of the model so far, and the tokens.
     """
 
     cost, most, in_pass = 0.0, 0, False
+    passes = drafted = accepted = 0
+    caught_up = True  # whether the last draft took nothing but drafting
     _length = None
 
     def length(self, sampling):
@@ -20,6 +23,11 @@ class Drafter:
             return DraftLength(self.most, self.cost, clock=False)
         self._length = self._length or DraftLength(self.most, self.cost)
         return self._length
+
+    def record(self, drafted, accepted):
+        self.passes += 1
+        self.drafted += drafted
+        self.accepted += accepted
 
     def check(self, model):
         """Raise :class:`ModelError` where this cannot draft for ``model``."""

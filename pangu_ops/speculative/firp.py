@@ -58,7 +58,7 @@ class Firp(Drafter):
 
     def check(self, model):
         hidden, layers = model.config.hidden_size, model.config.num_hidden_layers
-        shape = (self.most, hidden, hidden)
+        shape = (len(self.weight), hidden, hidden)
         if self.weight.shape != shape or self.bias.shape != shape[:2] or not 0 < self.layer < layers:
             came = f"maps {list(self.weight.shape)} before layer {self.layer}"
             raise ModelError(

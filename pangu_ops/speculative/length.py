@@ -63,13 +63,18 @@ class DraftLength:
         return self.draft_seconds / self.steps[1]
 
     def record(self, drafted, accepted, draft_seconds, step_seconds):
-        """Learn from a step: how many tokens were drafted and accepted, and how long both parts took."""
+        """Learn from a step: how many tokens were drafted and accepted, and how long both parts took.
+
+        ``draft_seconds`` is None for a draft that took other work besides.
+        """
         self.steps[drafted + 1] = mixed(self.steps.get(drafted + 1), step_seconds)
         if drafted:
-            self.draft_seconds = mixed(self.draft_seconds, draft_seconds / drafted)
+            if draft_seconds is not None:
+                self.draft_seconds = mixed(self.draft_seconds, draft_seconds / drafted)
             self.accepted = KEEP * self.accepted + accepted
             self.rejected = KEEP * self.rejected + (accepted < drafted)
 
 
 def mixed(old, new):
-    return new if old is None else KEEP * old + (1 - KEEP) * min(new, 4 * old)  # an outlier is the machine's
+    """A running mean that is quick to fall: what takes longer than usual is mostly the machine's doing."""
+    return new if old is None else old + (0.5 if new < old else 1 - KEEP) * (min(new, 4 * old) - old)

@@ -51,6 +51,7 @@ class DraftModel(Drafter):
             self._cache.grow(min(len(ids) + room, 2 * (len(ids) + count)))
         shared = shared_prefix(self._held, ids[:-1])
         self._cache.truncate(0, shared)
+        self.caught_up = len(ids) - shared <= 1 + self.most
         drafts, probs, step = [], [], ids[shared:]
         for index in range(count):
             logits = self.model(torch.tensor([step], device=weight.device), cache=self._cache, last=1)[0]

@@ -16,7 +16,8 @@ def uniforms(seeds, positions, num_nodes=0, stream=0):
     """
     rows = []
     for seed, position in zip(seeds, positions, strict=True):
-        generator = numpy.random.Philox(key=[seed % 2**64, position], counter=[0, 0, 0, stream])
+        key = numpy.array([seed % 2**64, position], dtype=numpy.uint64)
+        generator = numpy.random.Philox(key=key, counter=[0, 0, 0, stream])
         rows.append(numpy.roll(generator.random_raw(num_nodes + 1), -1) >> 40)
     numbers = numpy.array(rows, dtype=numpy.float32).reshape(-1, num_nodes + 1)
     return torch.from_numpy(numbers * numpy.float32(2.0**-24))

@@ -10,18 +10,35 @@ V, N = 153376, 4
 CHAIN = torch.arange(-1, N - 1, dtype=torch.int32)
 
 
-def plain_torch(draft_ids, p, q, uniforms):
-    """The same verdict with every step over the whole batch; the sums are float32."""
+def count_accepted(draft_ids, p, q, uniforms):
     index = draft_ids[..., None]
     p_drafted, q_drafted = p[:, :N].gather(2, index)[..., 0], q.gather(2, index)[..., 0]
-    accepted = (uniforms[:, :N] * q_drafted < p_drafted).long().cumprod(1).sum(1)
+    return (uniforms[:, :N] * q_drafted < p_drafted).long().cumprod(1).sum(1)
+
+
+def draw(weights, uniforms):
+    """A token of each row of ``weights [B, V]``; the sums are float32."""
+    cumulative = weights.cumsum(-1)
+    return torch.searchsorted(cumulative, uniforms * cumulative[:, -1:], right=True).clamp(max=V - 1)
+
+
+def one_row(draft_ids, p, q, uniforms):
+    """Plain torch that looks for the last token in the one row that each sequence needs."""
+    accepted = count_accepted(draft_ids, p, q, uniforms)
     batch = torch.arange(len(p))
     row = p[batch, accepted]
     left = (row - q[batch, accepted.clamp(max=N - 1)]).clamp(min=0)
-    left = torch.where((accepted < N)[:, None], left, row)
-    cumulative = left.cumsum(1)
-    last = torch.searchsorted(cumulative, uniforms[:, N:] * cumulative[:, -1:], right=True).clamp(max=V - 1)
+    last = draw(torch.where((accepted < N)[:, None], left, row), uniforms[:, N:])
     return torch.cat([draft_ids, last], 1), accepted.int()
+
+
+def every_row(draft_ids, p, q, uniforms):
+    """Plain torch as servers have it: a token of every row, of which one is taken."""
+    accepted = count_accepted(draft_ids, p, q, uniforms)
+    left = (p[:, :N] - q).clamp(min=0)
+    rows = torch.cat([left / left.sum(-1, keepdim=True), p[:, N:]], 1).flatten(0, 1)
+    last = draw(rows, uniforms[:, N:].repeat_interleave(N + 1, 0)).view(-1, N + 1)
+    return torch.cat([draft_ids, last.gather(1, accepted[:, None])], 1), accepted.int()
 
 
 def rejection(batch_size):
@@ -33,7 +50,8 @@ def rejection(batch_size):
     draft_ids = torch.randint(V, (batch_size, N))
     uniforms = torch.rand(batch_size, N + 1)
     # what is left of two such rows is spread over half of the vocabulary, so only the count must agree
-    rivals = {"torch": lambda: plain_torch(draft_ids, p, q, uniforms)[1:]}
+    args = draft_ids, p, q, uniforms
+    rivals = {"torch": lambda: one_row(*args)[1:], "torch, every row": lambda: every_row(*args)[1:]}
     return lambda: spec_verify(draft_ids, CHAIN, p, q, uniforms)[1:2], rivals
 
 

@@ -9,56 +9,10 @@
 #include <numeric>
 
 #include "cpu/experts.h"
+#include "cpu/residual.h"
 
 namespace pangu {
 namespace {
-
-constexpr int64_t CHUNK = 2048;
-constexpr double SCALE = PROBABILITY_SCALE;
-
-// Half as many doubles, and the floats that they are made of as bits.
-constexpr int DOUBLES = LANES / 2;
-typedef double vd __attribute__((vector_size(sizeof(vf))));
-typedef int32_t half_bits __attribute__((vector_size(sizeof(vf) / 2)));
-
-// The first n <= DOUBLES elements; the other lanes are zero.
-inline half_bits load_half(const float* p, int64_t n) {
-  half_bits v = {};
-  if (n == DOUBLES)
-    std::memcpy(&v, p, sizeof v);
-  else
-    std::memcpy(&v, p, n * sizeof(float));
-  return v;
-}
-
-inline vd doubles(half_bits bits) {
-  typedef float half __attribute__((vector_size(sizeof(half_bits))));
-  return __builtin_convertvector((half)bits, vd);
-}
-
-// Rows are longer than a page, where the CPU's own prefetching begins anew.
-inline void prefetch(const float* p) {
-  for (int64_t line = 0; line < 4 * DOUBLES; line += 16) __builtin_prefetch(p + 1024 + line);
-}
-
-// A product as it is: the compiler must not fuse it with the subtraction that follows, which would round once less.
-template <class V>
-inline V rounded(V product) {
-#if defined(__x86_64__)
-  asm("" : "+v"(product));
-#elif defined(__aarch64__)
-  asm("" : "+w"(product));
-#endif
-  return product;
-}
-
-// A probability as a multiple of 1 / SCALE: adding and taking off 2^52 rounds to an integer, ties to even.
-template <class V>
-inline V integer(V probability) {
-  return (probability * SCALE + 0x1p52) - 0x1p52;
-}
-
-inline bool is_probability(double p) { return p >= 0 && p < 2; }
 
 // A tensor of int64 or int32.
 class Integers {
@@ -77,76 +31,6 @@ class Integers {
  private:
   void* data_;
   bool wide_;
-};
-
-// What is left of a row of the target: weight times the row, less what each rejected node took, never below 0.
-struct Left {
-  struct Rejected {
-    const float* probs;  // null for a draft that was chosen, not drawn
-    int64_t id;
-    double mass;  // of the target before
-  };
-  const float* row;
-  double weight;
-  std::vector<Rejected> rejected;
-
-  double at(int64_t id) const {
-    double left = rounded(weight * row[id]);
-    for (const auto& [probs, drafted, mass] : rejected)
-      left = std::max(left - rounded(mass * (probs ? probs[id] : id == drafted)), 0.0);
-    return left;
-  }
-
-  // The sum of the n <= CHUNK elements from `first` on, as integers, which also go to out unless it is null. Clears
-  // `valid` where a number is no probability.
-  int64_t integers(int64_t first, int64_t n, double* out, bool& valid) const {
-    vd sums[4] = {};  // each lane adds up at most 2^8 numbers below 2^45, which is exact
-    half_bits seen = {};     // every bit of every number: from 2 on, and in NaN, bit 30 is set
-    auto add = [&](int64_t i, int64_t count, vd& sum) __attribute__((always_inline)) {
-      half_bits p = load_half(row + first + i, count);
-      seen |= p;
-      vd left = rounded(doubles(p) * weight);
-      for (const auto& [probs, id, mass] : rejected) {
-        if (probs) {
-          half_bits q = load_half(probs + first + i, count);
-          seen |= q;
-          left -= rounded(doubles(q) * mass);
-          left = left > 0.0 ? left : vd{};
-        } else if (uint64_t(id - first - i) < uint64_t(DOUBLES)) {
-          left[id - first - i] = std::max(left[id - first - i] - mass, 0.0);
-        }
-      }
-      left = integer(left);
-      if (out) std::memcpy(out + i, &left, sizeof left);
-      sum += left;
-    };
-    int64_t i = 0;
-    for (; i + 4 * DOUBLES <= n; i += 4 * DOUBLES) {
-      prefetch(row + first + i);
-      for (const Rejected& node : rejected) prefetch(node.probs + first + i);
-#pragma GCC unroll 4
-      for (int part = 0; part < 4; part++) add(i + part * DOUBLES, DOUBLES, sums[part]);
-    }
-    for (; i < n; i += DOUBLES) add(i, std::min<int64_t>(DOUBLES, n - i), sums[i / DOUBLES % 4]);
-    int32_t bits = 0;
-    int64_t total = 0;
-    for (int lane = 0; lane < DOUBLES; lane++) {
-      bits |= seen[lane];
-      for (const vd& sum : sums) total += int64_t(sum[lane]);
-    }
-    if (bits & 0xc0000000) valid = valid && all_valid(first, n);
-    return total;
-  }
-
- private:
-  bool all_valid(int64_t first, int64_t n) const {
-    bool valid = true;
-    for (int64_t id = first; id < first + n; id++) {
-      valid &= is_probability(row[id]);
-      for (const Rejected& node : rejected) valid &= !node.probs || is_probability(node.probs[id]);
-    }
-    return valid;
-  }
 };
 
 int64_t entropy(const float* p, int64_t n, bool& valid) {
@@ -211,10 +95,10 @@ class Walk {
 
   // What the walk waits for, of the chunk of its row that begins at `first`.
   Part scan(int64_t first) const {
-    int64_t n = std::min(CHUNK, op_.vocabulary - first);
+    int64_t n = std::min(ROW_CHUNK, op_.vocabulary - first);
     Part part;
-    if (wanted_ == Wanted::MASS) part.sum = left_.integers(first, n, nullptr, part.valid);
-    if (wanted_ == Wanted::ENTROPY) part.sum = entropy(left_.row + first, n, part.valid);
+    if (wanted_ == Wanted::MASS) part.sum = residual_.integers(first, n, nullptr, part.valid);
+    if (wanted_ == Wanted::ENTROPY) part.sum = entropy(residual_.row + first, n, part.valid);
     if (wanted_ == Wanted::BEST) part.best = highest(logits() + first, n, part.valid);
     return part;
   }
@@ -251,20 +135,20 @@ class Walk {
   }
 
   void rejection() {
-    if (known_ == Wanted::MASS && !left_.rejected.empty()) {
-      mass_ = double(total_) / SCALE;
+    if (known_ == Wanted::MASS && !residual_.rejected.empty()) {
+      mass_ = double(total_) / PROBABILITY_SCALE;
       if (total_ == 0) restore();
     }
     for (; node_ < op_.num_nodes; node_++) {
       if (!is_child(node_)) continue;
-      if (!left_.rejected.empty() && known_ != Wanted::MASS) return want(Wanted::MASS);
+      if (!residual_.rejected.empty() && known_ != Wanted::MASS) return want(Wanted::MASS);
       int64_t id = draft(node_);
-      probability(left_.row[id]);
-      if (uniform(node_) * draft_probability(node_) * mass_ < left_.at(id)) {
+      probability(residual_.row[id]);
+      if (uniform(node_) * draft_probability(node_) * mass_ < residual_.at(id)) {
         accept();
         node_--;
       } else {
-        left_.rejected.push_back(rejected(node_, mass_));
+        residual_.rejected.push_back(rejected(node_, mass_));
         known_ = Wanted::NOTHING;
       }
       if (!valid_) return;
@@ -280,7 +164,7 @@ class Walk {
         if (threshold < keep) break;
       } else {
         if (known_ != Wanted::MASS) return want(Wanted::MASS);
-        double left = double(total_) / SCALE;
+        double left = double(total_) / PROBABILITY_SCALE;
         if (threshold * (left + (1.0 - keep)) < left) break;
       }
     }
@@ -291,11 +175,11 @@ class Walk {
 
   void typical() {
     if (known_ == Wanted::ENTROPY)
-      bound_ = std::min(op_.typical_threshold, op_.typical_alpha * std::exp(-double(total_) / SCALE));
+      bound_ = std::min(op_.typical_threshold, op_.typical_alpha * std::exp(-double(total_) / PROBABILITY_SCALE));
     for (; node_ < op_.num_nodes; node_++) {
       if (!is_child(node_)) continue;
       if (bound_ < 0) return want(Wanted::ENTROPY);
-      if (left_.row[draft(node_)] > bound_) {
+      if (residual_.row[draft(node_)] > bound_) {
         accept();
         node_--;
       }
@@ -315,7 +199,7 @@ class Walk {
 
   void arrive(int64_t row_index) {
     row_ = row_index;
-    if (op_.method != Verification::GREEDY) left_ = {row(row_), 1.0, {}};
+    if (op_.method != Verification::GREEDY) residual_ = {row(row_), 1.0, {}};
     mass_ = 1.0;
     bound_ = -1.0;
     known_ = Wanted::NOTHING;
@@ -323,7 +207,7 @@ class Walk {
 
   void arrive_at_prefix(int64_t length) {
     arrive(length);
-    if (length + 1 < int64_t(keep_.size())) left_ = {row(length), keep_[length], {rejected(length, 1.0)}};
+    if (length + 1 < int64_t(keep_.size())) residual_ = {row(length), keep_[length], {rejected(length, 1.0)}};
   }
 
   // Nothing is left of the target: all of it is again.
@@ -336,24 +220,24 @@ class Walk {
 
   void draw() {
     if (known_ == Wanted::MASS && total_ == 0) {
-      if (left_.rejected.empty()) return void(valid_ = false);
+      if (residual_.rejected.empty()) return void(valid_ = false);
       restore();
     }
     if (known_ != Wanted::MASS) return want(Wanted::MASS);
     int64_t at = std::min(int64_t(uniform(op_.num_nodes) * double(total_)), total_ - 1), first = 0;
     if (!valid_) return;
-    while (at >= parts_->sum) at -= parts_++->sum, first += CHUNK;
-    double integers[CHUNK];
-    left_.integers(first, std::min(CHUNK, op_.vocabulary - first), integers, valid_);
+    while (at >= parts_->sum) at -= parts_++->sum, first += ROW_CHUNK;
+    double integers[ROW_CHUNK];
+    residual_.integers(first, std::min(ROW_CHUNK, op_.vocabulary - first), integers, valid_);
     for (last_ = first; at >= int64_t(integers[last_ - first]); last_++) at -= int64_t(integers[last_ - first]);
   }
 
   // The highest logit's id, the lowest one of several; -1 where there is none.
   int64_t likeliest() const {
     const Part* best = std::max_element(parts_, parts_ + num_parts_, [](auto& a, auto& b) { return a.best < b.best; });
-    int64_t first = (best - parts_) * CHUNK;
+    int64_t first = (best - parts_) * ROW_CHUNK;
     if (!std::isfinite(best->best)) return -1;
-    return first + find(logits() + first, std::min(CHUNK, op_.vocabulary - first), best->best);
+    return first + find(logits() + first, std::min(ROW_CHUNK, op_.vocabulary - first), best->best);
   }
 
   void want(Wanted wanted) { wanted_ = wanted; }
@@ -377,7 +261,7 @@ class Walk {
   bool is_token(int64_t id) const { return 0 <= id && id < op_.vocabulary; }
   bool is_child(int64_t node) const { return parents_[node] == row_ - 1 && is_token(draft(node)); }
 
-  Left::Rejected rejected(int64_t node, double mass) const {
+  Residual::Rejected rejected(int64_t node, double mass) const {
     return {probs_ ? probs_ + node * op_.vocabulary : nullptr, draft(node), mass};
   }
   double draft_probability(int64_t node) {
@@ -402,11 +286,11 @@ class Walk {
   int64_t row_ = 0, node_ = 0;  // the row of the target that the walk has come to, and the next node to try
   std::vector<int64_t> accepted_;
   int64_t last_ = -1;
-  Left left_;
+  Residual residual_;
   double mass_ = 1.0;          // of what is left
   double bound_ = -1.0;        // what is typical in this row, once it is known
   std::vector<double> keep_;   // of each prefix
-  Wanted wanted_ = Wanted::NOTHING, known_ = Wanted::NOTHING;  // of `left_`, or of the row
+  Wanted wanted_ = Wanted::NOTHING, known_ = Wanted::NOTHING;  // of `residual_`, or of the row
   const Part* parts_ = nullptr;
   int64_t num_parts_ = 0, total_ = 0;
   bool valid_ = true;
@@ -429,7 +313,7 @@ void run(const SpecVerify& op) {
   walks.reserve(op.batch_size);
   for (int64_t sequence = 0; sequence < op.batch_size; sequence++) walks.emplace_back(op, sequence);
   for (Walk<T>& walk : walks) walk.go_on(nullptr, 0);
-  int64_t chunks = (op.vocabulary + CHUNK - 1) / CHUNK;
+  int64_t chunks = (op.vocabulary + ROW_CHUNK - 1) / ROW_CHUNK;
   std::vector<Part> parts(op.batch_size * chunks);
   std::vector<Walk<T>*> waiting;
   for (;;) {
@@ -438,7 +322,7 @@ void run(const SpecVerify& op) {
       if (walk.waits()) waiting.push_back(&walk);
     if (waiting.empty()) return;
     for_units(waiting.size() * chunks,
-              [&](int64_t unit) { parts[unit] = waiting[unit / chunks]->scan(unit % chunks * CHUNK); });
+              [&](int64_t unit) { parts[unit] = waiting[unit / chunks]->scan(unit % chunks * ROW_CHUNK); });
     for_units(waiting.size(), [&](int64_t i) { waiting[i]->go_on(&parts[i * chunks], chunks); });
   }
 }

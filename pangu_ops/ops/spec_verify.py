@@ -205,7 +205,7 @@ class Sequence:
         one_hot[self.drafts[node]] = 1
         return one_hot[at]
 
-    def left(self, row, weight, rejected, at=slice(None)):
+    def residual(self, row, weight, rejected, at=slice(None)):
         """``weight`` times the target's row, less what each of ``rejected``, (node, mass before), has taken."""
         left = weight * self.p(row, at)
         for node, mass in rejected:
@@ -213,11 +213,11 @@ class Sequence:
         return left
 
     def mass(self, row, weight, rejected):
-        return integers(self.left(row, weight, rejected)).sum().item() / SCALE
+        return integers(self.residual(row, weight, rejected)).sum().item() / SCALE
 
     def draw(self, row, weight, rejected):
         """A token out of what is left; out of the row itself where nothing is."""
-        weights = integers(self.left(row, weight, rejected))
+        weights = integers(self.residual(row, weight, rejected))
         if rejected and weights.sum() == 0:
             weights = integers(self.p(row))
         total = weights.sum().item()
@@ -254,7 +254,7 @@ def rejection(s):
     for node, x in enumerate(s.drafts):
         if not s.is_child(node, at):
             continue
-        p, q = s.left(at + 1, 1.0, rejected, x).item(), s.q_of(node, x).item()
+        p, q = s.residual(at + 1, 1.0, rejected, x).item(), s.q_of(node, x).item()
         if s.uniform(node) * q * mass < p:
             accepted.append(node)
             at, rejected, mass = node, [], 1.0

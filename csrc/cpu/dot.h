@@ -9,8 +9,8 @@
 
 namespace pangu {
 
-constexpr int PANEL = 12;  // weight rows side by side
-constexpr int TILE = 3;    // rows of x side by side
+constexpr int PANEL = 12;                  // weight rows side by side
+constexpr int TILE = LANES == 16 ? 4 : 3;  // rows of x side by side, as registers allow
 
 // How a vector's worth of x and of w is read and multiplied into a sum: in fp32, except where the CPU has an
 // instruction that adds the products of pairs of bfloat16 to fp32 sums, taking subnormal numbers for zeros.
@@ -82,7 +82,8 @@ void dot(const X* const* x, int64_t num_rows, const W* const* w, int64_t size, f
   switch (num_rows) {
     case 1: return dot_panel<1>(x, w, size, out);
     case 2: return dot_panel<2>(x, w, size, out);
-    default: return dot_panel<3>(x, w, size, out);
+    case 3: return dot_panel<3>(x, w, size, out);
+    default: return dot_panel<TILE>(x, w, size, out);
   }
 }
 

@@ -1,6 +1,6 @@
 """Operators of Huawei's Pangu models for PyTorch: CPU, NVIDIA and Ascend behind ``torch.ops.pangu.*``."""
 
-from pangu_ops.backends import implementations, use
+from pangu_ops.backends import batch_invariant, implementations, use
 from pangu_ops.balance import imbalance_score, load_balance_loss
 from pangu_ops.chat import Chat
 from pangu_ops.generate import generate
@@ -30,6 +30,7 @@ __all__ = [
     "add_rms_norm",
     "attention",
     "attention_ffn",
+    "batch_invariant",
     "generate",
     "imbalance_score",
     "implementations",

@@ -25,6 +25,7 @@ CPU_FLAGS = {
 IMPLEMENTATIONS = ("reference", *CPU_FLAGS)
 
 _loaded = None  # (isa, ctypes library) of the native kernels in use
+_invariant = os.environ.get("PANGU_OPS_BATCH_INVARIANT", "0") not in ("", "0")
 
 
 def library(isa):
@@ -73,6 +74,26 @@ def use(name):
         _switch(before)
 
 
+@contextlib.contextmanager
+def batch_invariant(enabled=True):
+    """Give a token the same bits whatever the number of tokens, of an expert's rows and of sequences beside it.
+
+    In float32 and float16 the native CPU kernels always do, as long as all values are finite; in bfloat16 those of
+    ``avx512bf16`` and ``amx`` sum in another order from a few tokens on, unless this mode is on. One token takes no
+    longer in it, many do. The reference makes no such promise: torch's own products sum in another order for other
+    shapes.
+
+    The choice holds for the whole process until the block ends, whichever library :func:`use` names in between;
+    PANGU_OPS_BATCH_INVARIANT=1 makes it for good.
+    """
+    before = _invariant
+    try:
+        _set_invariant(enabled)
+        yield
+    finally:
+        _set_invariant(before)
+
+
 def load():
     """Load the best native kernels for this CPU, or those that PANGU_OPS_CPU_ISA names."""
     wanted = os.environ.get("PANGU_OPS_CPU_ISA")
@@ -101,6 +122,14 @@ def _switch(name):
             _loaded = (name, ctypes.CDLL(str(file)))
         except OSError as error:
             raise RuntimeError(f"pangu_ops: {file.name} must be a library for this torch, came: {error}") from None
+        _set_invariant(_invariant)
+
+
+def _set_invariant(enabled):
+    global _invariant
+    _invariant = bool(enabled)
+    if _loaded is not None:
+        _loaded[1].pangu_set_batch_invariant(_invariant)
 
 
 def _cpu_flags():

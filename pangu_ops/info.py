@@ -16,6 +16,7 @@ from pangu_ops.schemas import OPS
 ROOT = Path(__file__).parents[1]
 DEVICES = {"CPU": "CPU", "CUDA": "CUDA", "NPU": "PrivateUse1"}  # device to dispatch key
 ENVIRONMENT = {
+    "PANGU_OPS_BATCH_INVARIANT": "1 gives a token the same bits whatever is beside it, on CPU in bfloat16 too",
     "PANGU_OPS_CPU_ISA": "the CPU implementation to run, instead of the best one",
     "PANGU_OPS_STRICT": "1 leaves out the reference, so that an op without a kernel fails",
 }
@@ -108,7 +109,7 @@ def cpu_model():
 
 def _environment():
     for name, meaning in ENVIRONMENT.items():
-        yield f"{name:20} {os.environ.get(name, 'not set'):10} {meaning}"
+        yield f"{name:26} {os.environ.get(name, 'not set'):10} {meaning}"
 
 
 def _ops():

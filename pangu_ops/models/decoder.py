@@ -113,7 +113,7 @@ class CausalLM(nn.Module):
 
         Returns:
             ``[B, S, V]`` float32, or ``[B, last, V]``. In float32, on CPU, the logits of a row do not depend on the
-            rows beside it.
+            rows beside it; in bfloat16 neither within ``pangu_ops.batch_invariant()``.
         """
         counts, present = self._check(ids, cache, last, lengths)
         learns = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())

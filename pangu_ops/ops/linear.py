@@ -10,6 +10,8 @@ OP = "linear"
 def linear(x, weight, bias=None):
     """A dense layer for few tokens or many; in float32 a token's result does not depend on its batch mates.
 
+    In bfloat16 it does not either within :func:`pangu_ops.batch_invariant`.
+
     Args:
         x: ``[T, H]`` float32, bfloat16 or float16.
         weight: ``[N, H]`` of the dtype of ``x``.

@@ -33,13 +33,13 @@ struct PackedRows {
   static int64_t blocks(int64_t begin, int64_t end) { return (end - begin + TILE_SIDE - 1) / TILE_SIDE; }
 };
 
-// Tiles pay from about four rows of an expert on. They sum in another order than dot products do, so in batch-invariant
+// Tiles pay from about TILE_ROWS rows of an expert on. They sum in another order than dot products do, so in batch-invariant
 // mode there are none: for one token they take 1.4 to 1.7 times as long.
 inline bool use_tiles(const std::vector<ExpertRows>& experts, int64_t hidden, int64_t intermediate) {
   if (batch_invariant || hidden % TILE_K || intermediate % TILE_K) return false;
   int64_t rows = 0;
   for (const auto& [expert, begin, end] : experts) rows += end - begin;
-  return rows >= 4 * int64_t(experts.size());
+  return rows >= TILE_ROWS * int64_t(experts.size());
 }
 
 // packed[block][step]: the rows x(row) of every expert, transposed in pairs; the last block is filled up with zeros.

@@ -15,7 +15,6 @@ from pangu_ops.speculative.train_firp import Rows, guesses, train_firp
 from pangu_ops.testing.timing import keep_memory
 
 SHIPPED = {"embedded": EMBEDDED, "pro-moe": PRO_MOE}
-BATCH = 24
 
 
 def texts(pieces, lesson, rng, number, held_out=False):
@@ -40,6 +39,7 @@ def main(arguments=None):
     parser.add_argument("--count", type=int, default=4, help="pseudo states")
     parser.add_argument("--layer", type=int, help="layers before them (default: half)")
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--batch", type=int, default=24, help="texts of a step; their attention is one square")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
 
@@ -47,9 +47,9 @@ def main(arguments=None):
     path = args.path or SHIPPED[args.family]
     model, pieces = load_model(path, dtype=torch.float32), Tokenizer(path).pieces
     lesson, rng = LESSONS[args.family], random.Random(args.seed)
-    examples = texts(pieces, lesson, rng, args.steps * BATCH)
+    examples = texts(pieces, lesson, rng, args.steps * args.batch)
     rng.shuffle(examples)
-    batches = [examples[start : start + BATCH] for start in range(0, len(examples), BATCH)]
+    batches = [examples[start : start + args.batch] for start in range(0, len(examples), args.batch)]
     firp = train_firp(model, batches, args.layer, args.count, args.lr)
     held_out = texts(pieces, lesson, random.Random(args.seed + 1), 200, held_out=True)
     shares = ", ".join(f"{100 * share:.0f} %" for share in accuracy(model, firp, held_out))

@@ -5,6 +5,8 @@
 
 namespace pangu {
 
+constexpr int64_t TILE_ROWS = 4;  // from which tiles are faster than dot products
+
 // All eight tile registers whole, for the life of the object.
 struct Tiles {
   Tiles() {

@@ -5,6 +5,8 @@
 
 namespace pangu {
 
+constexpr int64_t TILE_ROWS = 8;  // from which tiles are faster than dot products
+
 struct Tiles {};  // no state to set up, unlike AMX
 
 // ROWS weight rows from w on, times BLOCKS x 16 tokens, every sum in CHAINS parts; asks for the memory at `next`.

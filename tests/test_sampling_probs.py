@@ -3,7 +3,6 @@ import torch
 
 import pangu_ops
 from pangu_ops import sampling_probs
-from pangu_ops.generate import probabilities
 from pangu_ops.registry import PAGES
 from pangu_ops.testing.compare import mismatch
 
@@ -11,6 +10,18 @@ PAGE = PAGES["sampling_probs"]
 NAN, INF = torch.nan, torch.inf
 # Probabilities 0.1, 0.4, 0.2, 0.3 at temperature 1.
 LOGITS = torch.tensor([[0.1, 0.4, 0.2, 0.3]]).log()
+
+
+def probabilities(logits, temperature=1.0, top_k=0, top_p=1.0):
+    """The distribution of one row in float64, by sorting all of it."""
+    logits = logits.double()
+    ranked, order = ((logits - logits.max()) / temperature).softmax(-1).sort(descending=True, stable=True)
+    if top_k:
+        ranked[top_k:] = 0
+    ranked /= ranked.sum()
+    if top_p < 1:
+        ranked[ranked.cumsum(-1) - ranked >= top_p] = 0
+    return torch.zeros_like(ranked).scatter(0, order, ranked / ranked.sum())
 
 
 def random_logits(*shape, seed=0):

@@ -200,11 +200,14 @@ void attend(const PagedCache<T>& cache, const QueryHeads<T>& q, float scale, T* 
   };
   int64_t tokens_per_unit = std::max<int64_t>(1, ATTENTION_ROWS / (q.count / cache.kv_heads));
   std::vector<Unit> units;
-  for (int64_t sequence = 0; sequence < cache.num_sequences; sequence++)
+  int64_t work = 0;
+  for (int64_t sequence = 0; sequence < cache.num_sequences; sequence++) {
+    work += 2 * cache.new_tokens(sequence) * cache.context_lens[sequence] * q.count * cache.head_dim;
     for (int64_t last = cache.new_tokens(sequence); last > 0; last -= tokens_per_unit)  // the longest first
       for (int64_t head = 0; head < cache.kv_heads; head++)
         units.push_back({sequence, head, std::max<int64_t>(0, last - tokens_per_unit), last});
-  for_units(units.size(), [&](int64_t i) {
+  }
+  for_units(units.size(), work, [&](int64_t i) {
     const auto& [sequence, head, first, last] = units[i];
     attend_tile(cache, q, sequence, head, first, last, scale, out);
   });

@@ -16,13 +16,29 @@ struct ExpertRows {
   int64_t expert, begin, end;  // this expert's rows, at least one
 };
 
-// Call unit(i) for every i in [0, count), each once, on all threads; a thread that is late takes fewer.
+// So many multiply-adds take one thread less time than waking the others takes.
+constexpr int64_t FEW = 1 << 17;
+
+// Call unit(i) for every i in [0, count), each once, on all threads; a thread that is late takes fewer. `work` is the
+// number of multiply-adds in all of them.
 template <class Unit>
-void for_units(int64_t count, const Unit& unit) {
+void for_units(int64_t count, int64_t work, const Unit& unit) {
+  int64_t threads = work < FEW ? 1 : torch::stable::get_num_threads();
   std::atomic<int64_t> next{0};
-  torch::stable::parallel_for(0, std::min<int64_t>(count, torch::stable::get_num_threads()), 1, [&](int64_t, int64_t) {
+  torch::stable::parallel_for(0, std::min(count, threads), 1, [&](int64_t, int64_t) {
     for (int64_t i = next++; i < count; i = next++) unit(i);
   });
+}
+
+template <class Unit>
+void for_units(int64_t count, const Unit& unit) {
+  for_units(count, FEW, unit);
+}
+
+inline int64_t count_rows(const std::vector<ExpertRows>& experts) {
+  int64_t rows = 0;
+  for (const auto& [expert, begin, end] : experts) rows += end - begin;
+  return rows;
 }
 
 // The number of units to cut one expert's panels into, when `experts` of them are shared by all threads: enough that
@@ -59,7 +75,8 @@ void dot_gate_up(const std::vector<ExpertRows>& experts, const RowOf& x, const T
   constexpr int64_t HALF = PANEL / 2;
   int64_t panels = (intermediate + HALF - 1) / HALF;
   int64_t parts = parts_of(experts.size(), panels);
-  for_units(experts.size() * parts, [&](int64_t unit) {
+  int64_t work = count_rows(experts) * 2 * intermediate * hidden;
+  for_units(experts.size() * parts, work, [&](int64_t unit) {
     const auto& [expert, begin, end] = experts[unit / parts];
     int64_t part = unit % parts;
     const T* gate = gate_up + expert * 2 * intermediate * hidden;

@@ -12,7 +12,7 @@ template <class X, class T, class RowOf, class Store>
 void dot_linear(const RowOf& x, int64_t num_tokens, const T* weight, int64_t columns, int64_t size,
                 const Store& store_columns) {
   int64_t panels = (columns + PANEL - 1) / PANEL, parts = parts_of(1, panels);
-  for_units(parts, [&](int64_t part) {
+  for_units(parts, num_tokens * columns * size, [&](int64_t part) {
     dot_columns<X, T>(x, 0, num_tokens, weight, columns, size, panels * part / parts, panels * (part + 1) / parts,
                       store_columns);
   });

@@ -41,7 +41,8 @@ void sum_columns(const MogeFfn& op, int64_t panel, int64_t parts, const Add& add
   const T* addend = op.addend ? data<T>(*op.addend) : nullptr;
   T* out = mutable_data<T>(op.out);
   int64_t panels = (op.hidden + panel - 1) / panel;
-  for_units(parts, [&](int64_t part) {
+  int64_t work = op.num_tokens * op.num_slots * op.hidden * op.intermediate;
+  for_units(parts, work, [&](int64_t part) {
     int64_t first_panel = panels * part / parts, last_panel = panels * (part + 1) / parts;
     int64_t first = first_panel * panel, last = std::min(op.hidden, last_panel * panel);
     for (int64_t token = 0; token < op.num_tokens; token++)

@@ -54,13 +54,15 @@ class KVCache:
         """
         ends = [length + count for length, count in zip(self.lengths, counts, strict=True)]
         need(max(ends) <= self.max_length, f"a sequence must be at most {self.max_length} tokens", max(ends))
-        writers = collections.Counter(self._blocks[row][-1] for row in self._shared_writers(counts))
-        copies = sum(min(rows, self._users[block] - 1) for block, rows in writers.items())  # the last one needs none
-        grown = [-(-end // self.block_size) - len(blocks) for end, blocks in zip(ends, self._blocks, strict=True)]
+        writers = list(self._shared_writers(counts))
+        blocks = collections.Counter(self._blocks[row][-1] for row in writers) if writers else {}
+        copies = sum(min(rows, self._users[block] - 1) for block, rows in blocks.items())  # the last one needs none
+        grown = [-(-end // self.block_size) - len(blocks) for end, blocks in zip(ends, self._blocks)]
         wanted = copies + sum(max(0, number) for number in grown)
         need(wanted <= len(self._free), f"{wanted} blocks must be free for the new tokens", f"{len(self._free)} free")
-        for row in self._shared_writers(counts):
-            self._replace(row, len(self._blocks[row]) - 1)
+        for row in writers:
+            if self._users[self._blocks[row][-1]] > 1:  # still, after the copies before
+                self._replace(row, len(self._blocks[row]) - 1)
         for row, number in enumerate(grown):
             for _ in range(number):
                 self._append(row, self._take())

@@ -22,45 +22,46 @@ class DraftLength:
         self.accepted, self.rejected = 1.5, 0.5  # a belief to begin with, soon forgotten
         self.steps = {}  # rows to seconds
         self.draft_seconds = None  # for one token
-        self._idle, self._patience = 0, PATIENCE[0]
+        self._wait, self._patience, self._waited = 0, PATIENCE[0], False
 
     def choose(self):
         """The number of tokens to draft now."""
+        if self._wait:
+            self._wait -= 1
+            return 0
         if self.most == 0 or (self.clock and 1 not in self.steps):
             return 0
-        best = max(range(self.most + 1), key=self.speed)
-        if best == 0:
-            self._idle += 1
-            if self._idle < self._patience:
-                return 0
-            self._idle, self._patience = 0, min(2 * self._patience, PATIENCE[1])
-            return max(range(1, self.most + 1), key=self.speed)
-        self._idle, self._patience = 0, PATIENCE[0]
+        speeds = self.speeds()
+        best = max(range(len(speeds)), key=speeds.__getitem__)
+        if best:
+            self._patience, self._waited = PATIENCE[0], False
+        elif self._waited:  # long enough: what pays best may pay now
+            best = max(range(1, len(speeds)), key=speeds.__getitem__)
+        else:
+            self._wait, self._waited = self._patience - 1, True
+            self._patience = min(2 * self._patience, PATIENCE[1])
         return best
 
-    def speed(self, count):
-        """Tokens for the time of a step without drafts, when ``count`` are drafted."""
+    def speeds(self):
+        """For each length of a draft, the tokens for the time of a step without drafts."""
         rate = self.accepted / (self.accepted + self.rejected)
-        tokens = sum(rate**index for index in range(count + 1))
-        return tokens / (self.step(count + 1) + count * self.draft())
-
-    def step(self, rows):
-        """The time of a step with ``rows`` tokens, in steps of one."""
-        known = [at for at in self.steps if self.clock]
-        if rows == 1 or not known:
-            return 1 + ROW * (rows - 1)
-        below = max(at for at in known if at <= rows)
-        above = min((at for at in known if at >= rows), default=None)
-        one = self.steps[1]
-        if above is None:
-            return self.steps[below] / one + ROW * (rows - below)
-        share = (rows - below) / (above - below) if above > below else 0
-        return (self.steps[below] + share * (self.steps[above] - self.steps[below])) / one
-
-    def draft(self):
-        if not self.clock or self.draft_seconds is None:
-            return self.cost
-        return self.draft_seconds / self.steps[1]
+        one = self.steps[1] if self.clock else 1.0
+        draft = self.cost if not self.clock or self.draft_seconds is None else self.draft_seconds / one
+        known = sorted(self.steps.items()) if self.clock else [(1, 1.0)]
+        speeds, tokens, last, below = [], 0.0, 1.0, 0
+        for count in range(self.most + 1):
+            tokens, last = tokens + last, last * rate
+            while below + 1 < len(known) and known[below + 1][0] <= count + 1:
+                below += 1
+            rows, seconds = known[below]
+            if below + 1 < len(known):  # between two that were measured
+                more, most_seconds = known[below + 1]
+                seconds += (most_seconds - seconds) * (count + 1 - rows) / (more - rows)
+                step = seconds / one
+            else:
+                step = seconds / one + ROW * (count + 1 - rows)
+            speeds.append(tokens / (step + count * draft))
+        return speeds
 
     def record(self, drafted, accepted, draft_seconds, step_seconds):
         """Learn from a step: how many tokens were drafted and accepted, and how long both parts took.
@@ -69,6 +70,7 @@ class DraftLength:
         """
         self.steps[drafted + 1] = mixed(self.steps.get(drafted + 1), step_seconds)
         if drafted:
+            self._waited = False
             if draft_seconds is not None:
                 self.draft_seconds = mixed(self.draft_seconds, draft_seconds / drafted)
             self.accepted = KEEP * self.accepted + accepted

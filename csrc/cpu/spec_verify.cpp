@@ -14,6 +14,8 @@
 namespace pangu {
 namespace {
 
+constexpr int64_t SPAN = 8;  // chunks that one thread takes together: memory is slow to begin
+
 // A tensor of int64 or int32.
 class Integers {
  public:
@@ -321,8 +323,12 @@ void run(const SpecVerify& op) {
     for (Walk<T>& walk : walks)
       if (walk.waits()) waiting.push_back(&walk);
     if (waiting.empty()) return;
-    for_units(waiting.size() * chunks,
-              [&](int64_t unit) { parts[unit] = waiting[unit / chunks]->scan(unit % chunks * ROW_CHUNK); });
+    int64_t spans = (chunks + SPAN - 1) / SPAN;
+    for_units(waiting.size() * spans, [&](int64_t unit) {
+      int64_t walk = unit / spans, first = unit % spans * SPAN;
+      for (int64_t chunk = first; chunk < std::min(chunks, first + SPAN); chunk++)
+        parts[walk * chunks + chunk] = waiting[walk]->scan(chunk * ROW_CHUNK);
+    });
     for_units(waiting.size(), [&](int64_t i) { waiting[i]->go_on(&parts[i * chunks], chunks); });
   }
 }

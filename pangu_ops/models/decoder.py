@@ -166,10 +166,11 @@ class CausalLM(nn.Module):
         Returns what the stream becomes, and the same normalised for what follows these layers.
         """
         eps = self.config.rms_norm_eps
-        norms = [layer.input_norm for layer in self.layers] + [self.norm]
+        layers = list(self.layers)
+        norms = [layer.input_norm for layer in layers] + [self.norm]
         normed = rms_norm(x, norms[first], eps)
-        for index in range(len(self.layers))[first:last]:
-            layer, attend = self.layers[index], partial(sequences.attend, index)
+        for index in range(len(layers))[first:last]:
+            layer, attend = layers[index], partial(sequences.attend, index)
             # A residual addition always meets the norm that follows it: at the end, that of the next layer.
             normed, x = add_rms_norm(layer.attention(normed, cos, sin, attend), x, layer.ffn_norm, eps)
             normed, x = add_rms_norm(layer.feed_forward(normed, routing), x, norms[index + 1], eps)

@@ -27,12 +27,12 @@ class EmbeddedForCausalLM(CausalLM):
         if not isinstance(sequences, Cached):  # in training: the fused block has no gradient
             return super().run(x, cos, sin, sequences, routing, first, last)
         eps = self.config.rms_norm_eps
-        norms = [layer.input_norm for layer in self.layers] + [self.norm]
-        chosen = range(len(self.layers))[first:last]
+        layers = list(self.layers)
+        chosen = range(len(layers))[first:last]
         for index in chosen:
-            layer = self.layers[index]
+            layer = layers[index]
             qkv, o = layer.attention.qkv, layer.attention.o_proj
             weights = layer.input_norm, qkv.weight, qkv.bias, o.weight, o.bias, layer.ffn_norm
             feed_forward = layer.gate_up.weight, layer.down.weight
             x = attention_ffn(x, *weights, *feed_forward, cos, sin, *sequences.paging(index), eps)
-        return x, rms_norm(x, norms[chosen.stop], eps)
+        return x, rms_norm(x, layers[chosen.stop].input_norm if chosen.stop < len(layers) else self.norm, eps)

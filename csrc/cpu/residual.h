@@ -77,35 +77,48 @@ struct Residual {
   // The sum of the n <= ROW_CHUNK elements from `first` on, as integers, which also go to out unless it is null. Clears
   // `valid` where a number is no probability.
   int64_t integers(int64_t first, int64_t n, double* out, bool& valid) const {
+    auto take = [&](const Rejected& node, int64_t i, int64_t count, vd& left, half_bits& seen) {
+      if (node.probs) {
+        half_bits q = load_half(node.probs + i, count);
+        seen |= q;
+        left -= rounded(doubles(q) * node.mass);
+        left = left > 0.0 ? left : vd{};
+      } else if (uint64_t(node.id - i) < uint64_t(DOUBLES)) {
+        left[node.id - i] = std::max(left[node.id - i] - node.mass, 0.0);
+      }
+    };
+    if (rejected.size() == 1) {  // a chain's, in registers
+      const Rejected node = rejected[0];
+      return add_up(first, n, out, valid, [=](auto&... args) { take(node, args...); });
+    }
+    return add_up(first, n, out, valid, [&](auto&... args) {
+      for (const Rejected& node : rejected) take(node, args...);
+    });
+  }
+
+ private:
+  template <class Take>
+  int64_t add_up(int64_t first, int64_t n, double* out, bool& valid, const Take& take_rejected) const {
     vd sums[4] = {};      // each lane adds up at most 2^8 numbers below 2^45, which is exact
     half_bits seen = {};  // every bit of every number: from 2 on, and in NaN, bit 30 is set
     auto add = [&](int64_t i, int64_t count, vd& sum) __attribute__((always_inline)) {
-      half_bits p = load_half(row + first + i, count);
+      half_bits p = load_half(row + i, count);
       seen |= p;
       vd left = rounded(doubles(p) * weight);
-      for (const auto& [probs, id, mass] : rejected) {
-        if (probs) {
-          half_bits q = load_half(probs + first + i, count);
-          seen |= q;
-          left -= rounded(doubles(q) * mass);
-          left = left > 0.0 ? left : vd{};
-        } else if (uint64_t(id - first - i) < uint64_t(DOUBLES)) {
-          left[id - first - i] = std::max(left[id - first - i] - mass, 0.0);
-        }
-      }
+      take_rejected(i, count, left, seen);
       left = integer(left);
-      if (out) std::memcpy(out + i, &left, sizeof left);
+      if (out) std::memcpy(out + (i - first), &left, sizeof left);
       sum += left;
     };
-    int64_t i = 0;
-    for (; i + 4 * DOUBLES <= n; i += 4 * DOUBLES) {
-      prefetch(row + first + i);
+    int64_t i = first, end = first + n;
+    for (; i + 4 * DOUBLES <= end; i += 4 * DOUBLES) {
+      prefetch(row + i);
       for (const Rejected& node : rejected)
-        if (node.probs) prefetch(node.probs + first + i);
+        if (node.probs) prefetch(node.probs + i);
 #pragma GCC unroll 4
       for (int part = 0; part < 4; part++) add(i + part * DOUBLES, DOUBLES, sums[part]);
     }
-    for (; i < n; i += DOUBLES) add(i, std::min<int64_t>(DOUBLES, n - i), sums[i / DOUBLES % 4]);
+    for (; i < end; i += DOUBLES) add(i, std::min<int64_t>(DOUBLES, end - i), sums[(i - first) / DOUBLES % 4]);
     int32_t bits = 0;
     int64_t total = 0;
     for (int lane = 0; lane < DOUBLES; lane++) {
@@ -116,7 +129,6 @@ struct Residual {
     return total;
   }
 
- private:
   bool all_valid(int64_t first, int64_t n) const {
     bool valid = true;
     for (int64_t id = first; id < first + n; id++) {

@@ -91,9 +91,10 @@ def generate(
         kept = len(made) - 1  # of the new ids, how many are in the cache
         cache.truncate(0, len(ids) + kept)
         drafter.record(len(drafts), kept)
-        if len(ids) - held == 1 and (drafts or most <= 0 or not drafter.in_pass):
+        if len(ids) - held == 1:
             draft_seconds = drafted - begin if drafter.caught_up else None
-            length.record(len(drafts), kept, draft_seconds, time.perf_counter() - drafted)
+            seeds = drafter.in_pass and not drafts and most > 0
+            length.record(len(drafts), kept, draft_seconds, time.perf_counter() - drafted, seeds)
         for index, token in enumerate(made):  # which grows by what steer puts behind a token
             ids.append(token)
             new_ids.append(token)

@@ -302,6 +302,21 @@ def test_the_length_comes_back():
     assert min(counts[-50:]) >= 4 and speed > 2
 
 
+def test_a_draft_that_has_to_be_begun_again_pays_later():
+    """Half of the drafts fail, and each failure takes a step that makes one token: that is part of the price."""
+    lengths = []
+    for seeds in (False, True):
+        length = DraftLength(1)
+        length.choose()
+        length.record(0, 0, 0.0, 1.0)
+        for accepted in [1, 0] * 50:
+            length.record(1, accepted, 0.0, 1.4)
+            if seeds:
+                length.record(0, 0, 0.0, 2.0, seeds=True)
+        lengths.append(length.choose())
+    assert lengths == [1, 0]  # 1.5 tokens for 1.4 steps; but 2 tokens for 1.4 and half of 2
+
+
 def test_without_a_clock_lengths_repeat():
     runs = []
     for seconds in (1.0, 3.0):

@@ -22,6 +22,7 @@ class DraftLength:
         self.accepted, self.rejected = 1.5, 0.5  # a belief to begin with, soon forgotten
         self.steps = {}  # rows to seconds
         self.draft_seconds = None  # for one token
+        self.seed_seconds = None  # of a step after a rejection that makes no more than the next draft and one token
         self._wait, self._patience, self._waited = 0, PATIENCE[0], False
 
     def choose(self):
@@ -60,14 +61,20 @@ class DraftLength:
                 step = seconds / one
             else:
                 step = seconds / one + ROW * (count + 1 - rows)
-            speeds.append(tokens / (step + count * draft))
+            again = 1 - rate**count if self.seed_seconds is not None else 0
+            seed = self.seed_seconds / one if again else 0.0
+            speeds.append((tokens + again) / (step + count * draft + again * seed))
         return speeds
 
-    def record(self, drafted, accepted, draft_seconds, step_seconds):
+    def record(self, drafted, accepted, draft_seconds, step_seconds, seeds=False):
         """Learn from a step: how many tokens were drafted and accepted, and how long both parts took.
 
-        ``draft_seconds`` is None for a draft that took other work besides.
+        ``draft_seconds`` is None for a draft that took other work besides; ``seeds`` tells a step without a draft that
+        made the next one.
         """
+        if seeds:
+            self.seed_seconds = mixed(self.seed_seconds, step_seconds)
+            return
         self.steps[drafted + 1] = mixed(self.steps.get(drafted + 1), step_seconds)
         if drafted:
             self._waited = False

@@ -97,6 +97,19 @@ def test_greedy_text_is_the_models_own(case, kind):
             assert drafter.accepted == drafter.drafted > 0  # it is the model itself
 
 
+@pytest.mark.parametrize("kind", ["ngram", "firp", "half"])
+@pytest.mark.parametrize("path", [PRO_MOE, EMBEDDED])
+def test_and_in_bfloat16_where_batches_change_no_bit(path, kind):
+    model, tokenizer = pangu_ops.load_model(path), Tokenizer(path)
+    assert model.embed.weight.dtype == torch.bfloat16
+    with pangu_ops.batch_invariant():
+        for question in QUESTIONS:
+            prompt = tokenizer.encode_chat([{"role": "user", "content": question}])
+            output = pangu_ops.generate(model, prompt, max_new_tokens=40)
+            drafter = drafter_of(kind, model, prompt + output)
+            assert pangu_ops.generate(model, prompt, max_new_tokens=40, speculative=drafter) == output
+
+
 @pytest.mark.parametrize("kind", ["ngram", "model", "firp"])
 def test_and_with_the_length_that_pays(case, kind):
     model, texts = case

@@ -127,19 +127,17 @@ def table(measured):
 
 
 def plot(measured, file):
-    """How many times faster, against the tokens of a pass."""
+    """A bar for each drafter of each text: how many times faster."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(7, 0.5 + 0.4 * len(measured)), layout="constrained")
     axes = figure.add_subplot()
-    for row in measured:
-        axes.plot(row.tokens_per_pass, row.faster, "o")
-        label = f"{row.text}: {row.drafter}"
-        axes.annotate(label, (row.tokens_per_pass, row.faster), textcoords="offset points", xytext=(6, -3), fontsize=7)
-    axes.axhline(1, color="gray", linewidth=1)
-    axes.set(xlabel="tokens per pass of the model", ylabel="times faster than without drafts", ylim=(0, None))
-    axes.set_xlim(0.8, 1.6 * max(row.tokens_per_pass for row in measured))
-    axes.grid(alpha=0.3)
+    bars = axes.barh([f"{row.text}: {row.drafter}" for row in measured], [row.faster for row in measured], height=0.6)
+    said = [f"{row.tokens_per_pass:.1f} tokens a pass, {100 * row.accepted:.0f} % accepted" for row in measured]
+    axes.bar_label(bars, said, padding=4, fontsize=8)
+    axes.axvline(1, color="gray", linewidth=1)
+    axes.set(xlabel="times faster than without drafts", xlim=(0, 1.9 * max(row.faster for row in measured)))
+    axes.invert_yaxis()
     figure.savefig(file, dpi=120)
 
 

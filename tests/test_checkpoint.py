@@ -175,7 +175,8 @@ def test_the_demo_runs(capsys):
     assert float(moge[-2]) == 1.0 and float(moge[-1]) == 0.0
     assert float(plain[-2]) > 1.0
     made, passes, accepted, drafted = map(int, re.search(DRAFTING, shown).groups())
-    assert made == accepted + passes and accepted >= 0.7 * drafted  # how much is drafted, the clock decides
+    # how much is drafted, the clock decides; of an answer whose end was drafted, the token after it is dropped
+    assert passes <= made <= accepted + passes and accepted >= 0.7 * drafted
     easy, fast, easy_answer, hard, slow, thoughts, hard_answer = map(str.split, thinking)
     assert fast[:2] == ["chosen", "fast:"] and easy_answer[:2] == ["answer", "15"]
     assert slow[:2] == ["chosen", "slow:"] and thoughts[0] == "thinking" and hard_answer[:2] == ["answer", "4042"]

@@ -35,13 +35,14 @@ class Measured(NamedTuple):
 def measure(text, model, prompts, drafters, max_new_tokens=LONGEST, stop_ids=()):
     """A :class:`Measured` for each of ``drafters`` (name to drafter), which take turns with decoding without one."""
     contestants = {"none": None, **drafters}
-    seconds = dict.fromkeys(contestants, 0.0)
+    seconds, tokens = dict.fromkeys(contestants, 0.0), dict.fromkeys(contestants, 0)
     for number, prompt in enumerate(tqdm([prompts[0], *prompts], text, disable=None)):
         outputs = []
         for name, drafter in contestants.items():
             begin = time.perf_counter()
             options = dict(max_new_tokens=max_new_tokens, stop_ids=stop_ids, speculative=drafter)
             outputs.append(generate(model, prompt, **options))
+            tokens[name] += len(outputs[-1])
             if number:  # the first time pays for what is done once
                 seconds[name] += time.perf_counter() - begin
         others = [name for name, ids in zip(contestants, outputs) if ids != outputs[0]]
@@ -52,7 +53,7 @@ def measure(text, model, prompts, drafters, max_new_tokens=LONGEST, stop_ids=())
             text,
             name,
             drafter.accepted / max(1, drafter.drafted),
-            (drafter.accepted + drafter.passes) / drafter.passes,
+            tokens[name] / drafter.passes,
             seconds["none"] / seconds[name],
         )
         for name, drafter in drafters.items()

@@ -161,11 +161,11 @@ class Session:
         defaults = generation_defaults(path, config)
         self.options = {"max_new_tokens": args.max_new_tokens, "seed": args.seed} | defaults | given
         self.tokenizer = Tokenizer(path, config.bos_token_id)
-        self.model = load_model(path, dtype=getattr(torch, DTYPES[args.dtype]) if args.dtype else None)
-        self.chat = Chat(self.model, self.tokenizer, thinking, args.max_thinking_tokens)
         self.drafter = self.options["speculative"] = drafter(args, path)
+        self.model = load_model(path, dtype=getattr(torch, DTYPES[args.dtype]) if args.dtype else None)
         if self.drafter is not None:
             self.drafter.check(self.model)
+        self.chat = Chat(self.model, self.tokenizer, thinking, args.max_thinking_tokens)
 
     def answer(self, text):
         """Print the answer to ``text`` as it comes; what the model thinks and how fast it was go to stderr."""
@@ -233,6 +233,7 @@ def speed(prompt_tokens, prefill_seconds, new_ids, decode_seconds, drafter):
         line += f"; answer {len(new_ids)} tokens, {(len(new_ids) - 1) / decode_seconds:.1f} tokens/s"
     if drafter is not None:
         line += f"; drafts: {drafter.accepted} of {drafter.drafted} tokens accepted in {drafter.passes} passes"
+        drafter.passes = drafter.drafted = drafter.accepted = 0
     print(line, file=sys.stderr)
 
 

@@ -43,7 +43,8 @@ def generate(
         cache: a :class:`KVCache` of one sequence that may hold the first ids of the prompt already; it then holds all
             but the last id. None takes a new one.
         speculative: a :class:`Drafter`, whose tokens are verified many in one pass. What comes out is what the model
-            itself would make: greedy the same tokens, else the same distribution.
+            itself would make: greedy the same tokens (in bfloat16 with :func:`batch_invariant`), else the same
+            distribution.
 
     Raises :class:`ModelError` for a prompt that is empty, has ids outside the vocabulary or leaves no room in the
     context, for options out of range, and when the model's logits overflow or its weights are not numbers.
@@ -68,6 +69,8 @@ def generate(
     context = config.max_position_embeddings if cache is None else min(config.max_position_embeddings, cache.max_length)
     room = context - prompt.shape[1]
     need(room >= 1, f"the prompt must be shorter than the context of {context} tokens", prompt.shape[1])
+    need(cache is None or cache.batch_size == 1, "the cache must be for one sequence", cache and cache.batch_size)
+    need(speculative is None or isinstance(speculative, Drafter), "speculative must be a Drafter", speculative)
     held = 0 if cache is None else cache.lengths[0]
     need(held < prompt.shape[1], f"the cache must hold less than the prompt of {prompt.shape[1]} tokens", held)
 
@@ -79,37 +82,41 @@ def generate(
     if cache is None:
         cache = KVCache(config, 1, prompt.shape[1] + max_new_tokens, weight.device, weight.dtype)
     ids, new_ids = prompt[0].tolist(), []  # all of the sequence, and what of it is new
-    while True:
-        begin, held = time.perf_counter(), cache.lengths[0]
-        most = min(length.choose(), max_new_tokens - len(new_ids) - 1)
-        drafts, draft_probs = drafter.propose(ids, most, sampling) if most > 0 else ([], None)
-        drafted = time.perf_counter()
-        step = torch.tensor([ids[held:] + drafts], device=weight.device)
-        logits = drafter.forward(model, step, cache, len(drafts) + 1, most)[0]
-        made = sampling.verify(logits, drafts, draft_probs, len(ids))
-        need(made is not None, "the model's logits must be finite", f"NaN or infinity in {weight.dtype}")
-        kept = len(made) - 1  # of the new ids, how many are in the cache
-        cache.truncate(0, len(ids) + kept)
-        drafter.record(len(drafts), kept)
-        if len(ids) - held == 1:
-            draft_seconds = drafted - begin if drafter.caught_up else None
-            seeds = drafter.in_pass and not drafts and most > 0
-            length.record(len(drafts), kept, draft_seconds, time.perf_counter() - drafted, seeds)
-        for index, token in enumerate(made):  # which grows by what steer puts behind a token
-            ids.append(token)
-            new_ids.append(token)
-            if callback is not None:
-                callback(token)
-            if token in stop_ids or len(new_ids) == max_new_tokens:
-                cache.truncate(0, min(len(ids) - 1, cache.lengths[0]))
-                return new_ids
-            more = steer(token) if steer is not None else ()
-            if more:
-                if index < kept:  # what was accepted after this token is not what follows
-                    del made[index + 1 :]
-                    kept = index
-                    cache.truncate(0, len(ids))
-                made.extend(more)
+    try:
+        while True:
+            begin, held = time.perf_counter(), cache.lengths[0]
+            # a draft must not need room that the text itself does not
+            room = min(max_new_tokens - len(new_ids), cache.room(0) - (len(ids) - held) + 1) - 1
+            most = length.choose(room)
+            drafts, draft_probs = drafter.propose(ids, most, sampling) if most else ([], None)
+            drafted = time.perf_counter()
+            step = torch.tensor([ids[held:] + drafts], device=weight.device)
+            logits = drafter.forward(model, step, cache, len(drafts) + 1, most)[0]
+            made = sampling.verify(logits, drafts, draft_probs, len(ids))
+            need(made is not None, "the model's logits must be finite", f"NaN or infinity in {weight.dtype}")
+            kept = len(made) - 1  # of the new ids, how many are in the cache
+            cache.truncate(0, len(ids) + kept)
+            drafter.record(len(drafts), kept)
+            if len(ids) - held == 1:
+                draft_seconds = drafted - begin if drafter.caught_up else None
+                seeds = drafter.in_pass and not drafts and most > 0
+                length.record(len(drafts), kept, draft_seconds, time.perf_counter() - drafted, seeds)
+            for index, token in enumerate(made):  # which grows by what steer puts behind a token
+                ids.append(token)
+                new_ids.append(token)
+                if callback is not None:
+                    callback(token)
+                if token in stop_ids or len(new_ids) == max_new_tokens:
+                    return new_ids
+                more = steer(token) if steer is not None else ()
+                if more:
+                    if index < kept:  # what was accepted after this token is not what follows
+                        del made[index + 1 :]
+                        kept = index
+                        cache.truncate(0, len(ids))
+                    made.extend(more)
+    finally:  # of an interruption too: the cache holds what was told, and never more
+        cache.truncate(0, min(len(ids) - 1, cache.lengths[0]))
 
 
 def check_options(max_new_tokens, temperature, top_k, top_p, seed):

@@ -105,3 +105,14 @@ def test_no_block_is_lost_or_written_by_two(steps):
         for row, blocks in enumerate(cache._blocks):
             assert len(blocks) == -(-cache.lengths[row] // 4)
             assert cache._table[row, : len(blocks)].tolist() == blocks
+
+
+def test_room():
+    cache = KVCache(CONFIG, 2, 48, block_size=8, num_blocks=6)
+    assert cache.room(0) == 48
+    cache.extend([11, 0])
+    assert cache.room(0) == 37 and cache.room(1) == 32
+    cache.share(0, 1, 11)
+    assert cache.room(0) == cache.room(1) == 29  # the block that both write into has to be copied, or it were 37
+    cache.extend([27, 0])
+    assert (cache.room(0), cache.room(1)) == (2, 5)

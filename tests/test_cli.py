@@ -128,7 +128,7 @@ def test_another_model_drafts(trained, capsys):
         (["--draft", "ngram", "--draft-tokens", "0"], "draft: --draft-tokens must be at least 1, came 0"),
         (["--draft", "firp"], "draft: firp.safetensors must be in"),
         (["--draft", "model"], "draft: tokenizer.model of"),
-        (["--draft", "nowhere"], "nowhere"),
+        (["--draft", "nowhere"], "tokenizer.model: must be in nowhere, which has no such file"),
     ],
 )
 def test_drafts_that_cannot_be(trained, options, message, capsys):

@@ -2,6 +2,8 @@
 
 import math
 import random
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ QUESTIONS = ("What is 47 + 38?", "Sort in rising order: 52, 17, 38", "Write 427 
 def always(drafter, count):
     """Drafts ``count`` tokens whenever there is something to draft, whatever that takes."""
     length = DraftLength(count, clock=False)
-    length.choose = lambda: count
+    length.choose = lambda room: max(0, min(count, room))
     drafter.length = lambda sampling: length
     return drafter
 
@@ -117,6 +119,7 @@ def test_and_with_the_length_that_pays(case, kind):
     del drafter.length
     for prompt, output in texts * 2:
         assert pangu_ops.generate(model, prompt, max_new_tokens=40, speculative=drafter) == output
+    assert drafter.drafted > 0
 
 
 def test_the_shipped_drafters_are_accepted():
@@ -194,7 +197,7 @@ def test_a_callback_that_gives_up_leaves_a_cache_to_go_on_with(case):
     drafter = mostly_right(prompt + output, 9, 1.0)
     with pytest.raises(KeyboardInterrupt):
         pangu_ops.generate(model, prompt, max_new_tokens=40, callback=callback, speculative=drafter, cache=cache)
-    cache.truncate(0, len(prompt) + 2)
+    assert cache.lengths == [len(prompt) + 2]
     assert pangu_ops.generate(model, prompt + seen, max_new_tokens=4, cache=cache) == output[3:7]
 
 
@@ -203,23 +206,66 @@ def tiny():
     return pangu_ops.load_model(DATA / "embedded-tiny")
 
 
+@pytest.mark.parametrize("kind", ["ngram", "model", "firp"])
+def test_an_interrupted_drafter_goes_on(case, kind, monkeypatch):
+    """Whatever line it is stopped at, it drafts for the next text, and for the same one again."""
+    model, ((first, one), (second, two), *_) = case
+    drafter = drafter_of(kind, model, [])
+    assert pangu_ops.generate(model, first, max_new_tokens=40, speculative=drafter) == one
+    for stop_at in range(1, 40, 3):
+        calls = 0
+
+        def trace(frame, event, argument):
+            nonlocal calls
+            if event == "line" and "speculative" in frame.f_code.co_filename:
+                calls += 1
+                if calls == 7 * stop_at:  # noqa: B023
+                    raise KeyboardInterrupt
+            return trace
+
+        cache = KVCache(model.config, 1, len(second) + 40)
+        seen = []
+        sys.settrace(trace)
+        try:
+            pangu_ops.generate(model, second, max_new_tokens=40, speculative=drafter, cache=cache, callback=seen.append)
+        except KeyboardInterrupt:
+            assert cache.lengths[0] < len(second) + max(1, len(seen))
+        finally:
+            sys.settrace(None)
+        assert seen == two[: len(seen)]
+        rest = pangu_ops.generate(model, second + seen, max_new_tokens=5, speculative=drafter, cache=cache)
+        assert rest == two[len(seen) : len(seen) + 5] or len(seen) > 35
+        assert pangu_ops.generate(model, first, max_new_tokens=8, speculative=drafter) == one[:8]
+
+
+def other_model():
+    """Like the tiny one, but for one layer."""
+    model = pangu_ops.load_model(DATA / "embedded-tiny")
+    with torch.no_grad():
+        model.layers[1].down.weight.mul_(-1)
+    return model
+
+
 @pytest.mark.parametrize("kind", ["none", "ngram", "model", "firp"])
-def test_a_seed_gives_the_same_tokens_again(tiny, kind):
-    makers = {
-        "none": lambda: None,
-        "ngram": NGram,
-        "model": lambda: DraftModel(tiny),
-        "firp": lambda: random_maps(tiny),
-    }
+def test_a_seed_gives_the_same_tokens_again(tiny, kind, monkeypatch):
+    def new():
+        firp = random_maps(tiny)
+        del firp.length
+        return {"ngram": NGram(shortest=1), "model": DraftModel(other_model()), "firp": firp}.get(kind)
 
-    def run(seed, drafter=None):
-        drafter = drafter or makers[kind]()
-        return pangu_ops.generate(tiny, PROMPT, 25, temperature=1.5, top_k=20, seed=seed, speculative=drafter)
+    def run(seed, drafter, prompt=PROMPT * 2):
+        return pangu_ops.generate(tiny, prompt, 40, temperature=0.7, top_k=20, seed=seed, speculative=drafter)
 
-    assert run(3) == run(3) != run(4)
-    again = makers[kind]()  # one that has seen other texts
-    run(9, again)
-    assert run(3, again) == run(3)
+    drafter = new()
+    wanted = run(3, drafter)
+    assert drafter is None or drafter.accepted < drafter.drafted and (kind == "ngram" or drafter.accepted > 0)
+    assert run(3, new()) == wanted != run(4, new())
+    for length in range(1, 44):  # it has seen another text, which ended at any place
+        run(9, drafter, PROMPT[:length])
+        assert length % 7 or run(3, drafter) == wanted
+    clock = time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() / 1000)  # a faster machine
+    assert run(3, new()) == wanted
 
 
 def three_tokens(seed):
@@ -287,7 +333,7 @@ def simulate(length, rate, cost, row, steps=400, seed=0):
     """Tokens per second over steps without drafts' one token per second, and the drafts of the last steps."""
     rng, tokens, seconds, counts = random.Random(seed), 0, 0.0, []
     for _ in range(steps):
-        count = length.choose()
+        count = length.choose(room=100)
         accepted = next((index for index in range(count) if rng.random() >= rate), count)
         draft, step = count * cost, 1 + row * count
         length.record(count, accepted, draft, step)
@@ -320,13 +366,13 @@ def test_a_draft_that_has_to_be_begun_again_pays_later():
     lengths = []
     for seeds in (False, True):
         length = DraftLength(1)
-        length.choose()
+        length.choose(1)
         length.record(0, 0, 0.0, 1.0)
         for accepted in [1, 0] * 50:
             length.record(1, accepted, 0.0, 1.4)
             if seeds:
                 length.record(0, 0, 0.0, 2.0, seeds=True)
-        lengths.append(length.choose())
+        lengths.append(length.choose(1))
     assert lengths == [1, 0]  # 1.5 tokens for 1.4 steps; but 2 tokens for 1.4 and half of 2
 
 
@@ -336,17 +382,36 @@ def test_without_a_clock_lengths_repeat():
         length = DraftLength(6, cost=0.2, clock=False)
         runs.append([])
         for step in range(60):
-            runs[-1].append(length.choose())
-            length.record(runs[-1][-1], runs[-1][-1] // 2, seconds * step, seconds)
-    assert runs[0] == runs[1]
+            runs[-1].append(length.choose(6))
+            length.record(runs[-1][-1], runs[-1][-1] // 2, seconds * step, seconds, seeds=step % 3 == 0)
+    assert runs[0] == runs[1] and max(runs[0]) > 0
 
 
 def test_a_draft_model_must_know_the_same_tokens(tiny, tmp_path):
     with pytest.raises(ModelError, match="^draft: the vocabulary must be the model's, of 300 tokens, came 720$"):
         pangu_ops.generate(tiny, PROMPT, speculative=DraftModel(pangu_ops.load_model(DRAFT)))
+    with pytest.raises(ModelError, match="^tokenizer.model: must be in .*, which has no such file$"):
+        DraftModel.load(DRAFT, tmp_path)
     (tmp_path / "tokenizer.model").write_bytes(b"another")
     with pytest.raises(ModelError, match="^draft: tokenizer.model of .* must be that of .*, came another one$"):
         DraftModel.load(DRAFT, tmp_path)
+
+
+def test_drafts_need_no_room_that_the_text_does_not(tiny):
+    prompt = list(range(50))
+    wanted = pangu_ops.generate(tiny, prompt, 15)
+    for kind in ("right", "firp", "model"):
+        for options in (dict(max_length=65), dict(max_length=500, num_blocks=2)):
+            cache = KVCache(tiny.config, 1, **options)
+            drafter = drafter_of(kind, tiny, prompt + wanted)
+            assert pangu_ops.generate(tiny, prompt, 15, cache=cache, speculative=drafter) == wanted
+
+
+def test_generate_refuses_what_is_no_drafter_and_two_sequences(tiny):
+    with pytest.raises(ModelError, match="^generate: speculative must be a Drafter, came ngram$"):
+        pangu_ops.generate(tiny, PROMPT, speculative="ngram")
+    with pytest.raises(ModelError, match="^generate: the cache must be for one sequence, came 2$"):
+        pangu_ops.generate(tiny, PROMPT, cache=KVCache(tiny.config, 2, 64))
 
 
 def test_drafters_refuse_what_makes_no_sense(tiny, tmp_path):

@@ -43,8 +43,10 @@ def measure(text, model, prompts, drafters, max_new_tokens=LONGEST, stop_ids=())
             options = dict(max_new_tokens=max_new_tokens, stop_ids=stop_ids, speculative=drafter)
             outputs.append(generate(model, prompt, **options))
             tokens[name] += len(outputs[-1])
-            if number:  # the first time pays for what is done once
+            if number:
                 seconds[name] += time.perf_counter() - begin
+            elif drafter is not None:  # the first time pays for what is done once
+                drafter.passes = drafter.drafted = drafter.accepted = tokens[name] = 0
         others = [name for name, ids in zip(contestants, outputs) if ids != outputs[0]]
         if others:  # possible in bfloat16, where several rows are not multiplied as one is
             tqdm.write(f"{text}: other tokens with {', '.join(others)}")
@@ -155,6 +157,8 @@ def main(arguments=None):
         import matplotlib  # noqa: F401
 
         options.save.mkdir(parents=True, exist_ok=True)
+    if options.questions < 1:
+        parser.error("--questions must be at least 1")
     keep_memory()
     measured = list(shipped(options.questions, options.seed))
     if options.real_size:

@@ -43,6 +43,9 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
 
+    if min(args.steps, args.batch, args.count) < 1:
+        parser.error("--steps, --batch and --count must be at least 1")
+
     keep_memory()
     path = args.path or SHIPPED[args.family]
     model, pieces = load_model(path, dtype=torch.float32), Tokenizer(path).pieces

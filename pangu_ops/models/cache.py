@@ -74,6 +74,13 @@ class KVCache:
         positions = torch.cat(positions) if len(positions) > 1 else positions[0]
         return Batch(positions, max(ends), self._table, lens, starts)
 
+    def room(self, row):
+        """How many more tokens of sequence ``row`` there is room for."""
+        length, partial = self.lengths[row], self.lengths[row] % self.block_size
+        copies = 1 if partial and self._users[self._blocks[row][-1]] > 1 else 0
+        free = (len(self._free) - copies) * self.block_size + (self.block_size - partial if partial else 0)
+        return max(0, min(self.max_length - length, free))
+
     def truncate(self, row, length):
         """Forget what sequence ``row`` holds from token ``length`` on."""
         need(0 <= length <= self.lengths[row], f"length must be 0 to {self.lengths[row]}, the tokens held", length)

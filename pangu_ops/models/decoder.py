@@ -153,8 +153,9 @@ class CausalLM(nn.Module):
         if self._table is None or len(self._table[0]) < batch.longest or self._table[0].device != positions.device:
             # with room to grow: at every token the few rows of a decode step would cost more than the rest of it
             length = min(config.max_position_embeddings, max(256, 2 * batch.longest))
-            every = torch.arange(length, device=positions.device)
-            self._table = rotary_table(every, config.head_dim, config.rope_theta)
+            with torch.inference_mode(False):  # it outlives this call
+                every = torch.arange(length, device=positions.device)
+                self._table = rotary_table(every, config.head_dim, config.rope_theta)
         if len(batch.query_starts) == 2:  # of one sequence they are neighbours, and need no copy
             positions = slice(batch.longest - len(positions), batch.longest)
         return tuple(table[positions] for table in self._table)

@@ -57,6 +57,7 @@ class Firp(Drafter):
         os.replace(f"{file}.tmp", file)
 
     def check(self, model):
+        self._after = -1  # of an earlier text
         hidden, layers = model.config.hidden_size, model.config.num_hidden_layers
         shape = (len(self.weight), hidden, hidden)
         if self.weight.shape != shape or self.bias.shape != shape[:2] or not 0 < self.layer < layers:
@@ -86,7 +87,7 @@ class Firp(Drafter):
 
     def forward(self, model, ids, cache, last, count):
         before, new = cache.lengths[0], ids.shape[1]
-        room = min(cache.max_length, model.config.max_position_embeddings) - before - new
+        room = min(cache.room(0), model.config.max_position_embeddings - before) - new
         count = min(count, room, self.most)
         self._after = -1
         if count < 1:

@@ -25,14 +25,15 @@ class DraftLength:
         self.seed_seconds = None  # of a step after a rejection that makes no more than the next draft and one token
         self._wait, self._patience, self._waited = 0, PATIENCE[0], False
 
-    def choose(self):
-        """The number of tokens to draft now."""
+    def choose(self, room):
+        """The number of tokens to draft now, at most ``room``."""
+        most = min(self.most, room)
+        if most < 1 or (self.clock and 1 not in self.steps):
+            return 0
         if self._wait:
             self._wait -= 1
             return 0
-        if self.most == 0 or (self.clock and 1 not in self.steps):
-            return 0
-        speeds = self.speeds()
+        speeds = self.speeds(most)
         best = max(range(len(speeds)), key=speeds.__getitem__)
         if best:
             self._patience, self._waited = PATIENCE[0], False
@@ -43,14 +44,14 @@ class DraftLength:
             self._patience = min(2 * self._patience, PATIENCE[1])
         return best
 
-    def speeds(self):
+    def speeds(self, most):
         """For each length of a draft, the tokens for the time of a step without drafts."""
         rate = self.accepted / (self.accepted + self.rejected)
         one = self.steps[1] if self.clock else 1.0
         draft = self.cost if not self.clock or self.draft_seconds is None else self.draft_seconds / one
         known = sorted(self.steps.items()) if self.clock else [(1, 1.0)]
         speeds, tokens, last, below = [], 0.0, 1.0, 0
-        for count in range(self.most + 1):
+        for count in range(most + 1):
             tokens, last = tokens + last, last * rate
             while below + 1 < len(known) and known[below + 1][0] <= count + 1:
                 below += 1
@@ -62,7 +63,7 @@ class DraftLength:
             else:
                 step = seconds / one + ROW * (count + 1 - rows)
             again = 1 - rate**count if self.seed_seconds is not None else 0
-            seed = self.seed_seconds / one if again else 0.0
+            seed = self.seed_seconds / one if again and self.clock else 1.0
             speeds.append((tokens + again) / (step + count * draft + again * seed))
         return speeds
 

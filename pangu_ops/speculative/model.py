@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from pangu_ops.models.cache import KVCache
-from pangu_ops.models.config import ModelError
+from pangu_ops.models.config import ModelError, check_file
 from pangu_ops.models.loader import load_model
 from pangu_ops.speculative.drafter import Drafter, shared_prefix
 
@@ -30,6 +30,8 @@ class DraftModel(Drafter):
     def load(cls, path, target_path, most=6, device="cpu", dtype=None):
         """The model in the directory ``path``; its tokens must be those of the model in ``target_path``."""
         files = [Path(folder) / "tokenizer.model" for folder in (path, target_path)]
+        for file in files:
+            check_file(file)
         if files[0].read_bytes() != files[1].read_bytes():
             raise ModelError(f"draft: tokenizer.model of {path} must be that of {target_path}, came another one")
         return cls(load_model(path, device, dtype), most)
@@ -50,6 +52,7 @@ class DraftModel(Drafter):
         if len(ids) + count > self._cache.max_length:
             self._cache.grow(min(len(ids) + room, 2 * (len(ids) + count)))
         shared = shared_prefix(self._held, ids[:-1])
+        del self._held[shared:]  # what is held stays the cache's, even if the rest is interrupted
         self._cache.truncate(0, shared)
         self.caught_up = len(ids) - shared <= 1 + self.most
         drafts, probs, step = [], [], ids[shared:]

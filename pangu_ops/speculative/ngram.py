@@ -26,13 +26,16 @@ class NGram(Drafter):
             if at is not None:
                 # What follows may run into the end of the text, and goes on as it would in a loop.
                 period = len(ids) - at
-                return [ids[at + index % period] for index in range(count)], None
+                drafts = [ids[at + index % period] for index in range(count)]
+                ends = (index for index, token in enumerate(drafts) if token in sampling.stop_ids)
+                return drafts[: next(ends, count) + 1], None
         return [], None
 
     def _read(self, ids):
         """Note where every n-gram of ``ids`` ends, but for those at its very end."""
-        known = len(self._ids)
-        if ids[:known] != self._ids:
+        held, self._ids = self._ids, []  # so that an interruption leaves nothing half read
+        known = len(held)
+        if known == 0 or ids[:known] != held:
             known, self._after = 0, {}
         for end in range(max(known, 1), len(ids)):
             for size in self.sizes:

@@ -35,7 +35,7 @@ class Sampling:
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self.seed, self.stop_ids = seed, stop_ids
 
-    def verify(self, logits, drafts, draft_probs, position, stream=0):
+    def verify(self, logits, drafts, draft_probs, position):
         """The tokens that a model makes at ``position``: the drafts that it accepts, and one more.
 
         ``logits [N + 1, V]`` are the model's after the context and after each of the N ``drafts``, which were drawn
@@ -48,7 +48,7 @@ class Sampling:
         else:
             target = sampling_probs(logits, self.temperature, self.top_k, self.top_p)[None]
             draft_probs = None if draft_probs is None else draft_probs[None]
-            numbers = uniforms([self.seed], [position], nodes, stream).to(device)
+            numbers = uniforms([self.seed], [position], nodes).to(device)
             tokens, count, _ = spec_verify(drafts, tree, target, draft_probs, numbers, "block")
         accepted = count.item()
         return None if accepted < 0 else tokens[0, : accepted + 1].tolist()

@@ -94,8 +94,7 @@ def train_firp(model, batches, layer=None, count=4, lr=1e-3):
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(batches))
     for texts in (progress := tqdm(batches, "firp", disable=None)):
         loss = loss_of(model, firp, Rows(texts, count))
-        optimizer.zero_grad()
-        loss.backward()
+        firp.weight.grad, firp.bias.grad = torch.autograd.grad(loss, [firp.weight, firp.bias])
         optimizer.step()
         rates.step()
         progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)

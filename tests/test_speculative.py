@@ -233,6 +233,8 @@ def test_an_interrupted_drafter_goes_on(case, kind, monkeypatch):
         finally:
             sys.settrace(None)
         assert seen == two[: len(seen)]
+        if stop_at % 2:
+            assert pangu_ops.generate(model, first, max_new_tokens=8, speculative=drafter) == one[:8]
         rest = pangu_ops.generate(model, second + seen, max_new_tokens=5, speculative=drafter, cache=cache)
         assert rest == two[len(seen) : len(seen) + 5] or len(seen) > 35
         assert pangu_ops.generate(model, first, max_new_tokens=8, speculative=drafter) == one[:8]
@@ -253,16 +255,16 @@ def test_a_seed_gives_the_same_tokens_again(tiny, kind, monkeypatch):
         del firp.length
         return {"ngram": NGram(shortest=1), "model": DraftModel(other_model()), "firp": firp}.get(kind)
 
-    def run(seed, drafter, prompt=PROMPT * 2):
-        return pangu_ops.generate(tiny, prompt, 40, temperature=0.7, top_k=20, seed=seed, speculative=drafter)
+    def run(seed, drafter, prompt=PROMPT * 2, count=40):
+        return pangu_ops.generate(tiny, prompt, count, temperature=0.7, top_k=20, seed=seed, speculative=drafter)
 
     drafter = new()
     wanted = run(3, drafter)
     assert drafter is None or drafter.accepted < drafter.drafted and (kind == "ngram" or drafter.accepted > 0)
     assert run(3, new()) == wanted != run(4, new())
-    for length in range(1, 44):  # it has seen another text, which ended at any place
-        run(9, drafter, PROMPT[:length])
-        assert length % 7 or run(3, drafter) == wanted
+    for count in range(len(PROMPT) - 4, len(PROMPT) + 5):  # it has seen another text, about as long as the prompt
+        run(9, drafter, PROMPT[::-1], count)
+        assert run(3, drafter) == wanted
     clock = time.perf_counter
     monkeypatch.setattr(time, "perf_counter", lambda: clock() / 1000)  # a faster machine
     assert run(3, new()) == wanted
@@ -327,6 +329,22 @@ def test_ngrams_by_hand():
     assert drafter.propose([1, 2, 3], 3, sampling) == ([], None)  # another text
     assert drafter.propose([5, 5, 5], 4, sampling) == ([5, 5, 5, 5], None)
     assert NGram().propose([5], 4, sampling) == ([], None)
+
+
+def test_an_ngram_drafter_that_was_stopped_reads_again():
+    class Stops(list):
+        reads = 0
+
+        def __getitem__(self, index):
+            self.reads += 1
+            if self.reads == 12:
+                raise KeyboardInterrupt
+            return super().__getitem__(index)
+
+    drafter, sampling = NGram(), Sampling()
+    with pytest.raises(KeyboardInterrupt):
+        drafter.propose(Stops([1, 2, 3, 4, 1, 2, 3, 9, 9]), 4, sampling)
+    assert drafter.propose([1, 2, 3, 4], 4, sampling) == ([], None)
 
 
 def simulate(length, rate, cost, row, steps=400, seed=0):

@@ -50,11 +50,12 @@ class Firp(Drafter):
             raise ModelError(f"{cls.FILE}: must hold weight, bias and the layer, came others: {error}") from None
 
     def save(self, path):
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         file = Path(path) / self.FILE
-        save_file({"weight": self.weight, "bias": self.bias}, f"{file}.tmp", metadata={"layer": str(self.layer)})
-        os.replace(f"{file}.tmp", file)
+        scratch = file.with_suffix(".tmp")
+        scratch.write_bytes(save({"weight": self.weight, "bias": self.bias}, {"layer": str(self.layer)}))
+        os.replace(scratch, file)
 
     def check(self, model):
         self._after = -1  # of an earlier text

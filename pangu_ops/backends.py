@@ -1,7 +1,8 @@
 """Which implementation an op runs, and how to choose another one.
 
 On CPU there is one library of native kernels per instruction set; the best that this machine runs is loaded when
-the package is imported, and registers its kernels by itself.
+the package is imported, and registers its kernels by itself. The kernels for NVIDIA GPUs are registered beside it, and
+can be put in its place: nvidia.py.
 """
 
 import _ctypes
@@ -11,6 +12,7 @@ import os
 import platform
 from pathlib import Path
 
+from pangu_ops import nvidia
 from pangu_ops.registry import STRICT
 
 LIBRARIES = Path(__file__).parent / "lib"
@@ -22,9 +24,10 @@ CPU_FLAGS = {
     "avx512bf16": ("avx512_bf16", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx2", "fma", "f16c"),
     "amx": ("amx_tile", "amx_bf16", "avx512_bf16", "avx512f", "avx512bw", "avx512vl", "avx512dq", "fma", "f16c"),
 }
-IMPLEMENTATIONS = ("reference", *CPU_FLAGS)
+# What ops on CPU tensors can run through; the last two are a GPU's, for tests and comparisons.
+IMPLEMENTATIONS = ("reference", *CPU_FLAGS, "triton", "cuda")
 
-_loaded = None  # (isa, ctypes library) of the native kernels in use
+_loaded = None  # (implementation, its library) in use; None is the reference
 _invariant = os.environ.get("PANGU_OPS_BATCH_INVARIANT", "0") not in ("", "0")
 
 
@@ -38,6 +41,8 @@ def missing(name):
         raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, came {name}")
     if name == "reference":
         return "left out by PANGU_OPS_STRICT" if STRICT else ""
+    if name not in CPU_FLAGS:
+        return nvidia.missing(name)
     present = _cpu_flags()
     absent = [flag for flag in CPU_FLAGS[name] if flag not in present]
     if absent:
@@ -98,10 +103,13 @@ def load():
     """Load the best native kernels for this CPU, or those that PANGU_OPS_CPU_ISA names."""
     wanted = os.environ.get("PANGU_OPS_CPU_ISA")
     if wanted:
+        if wanted not in ("reference", *CPU_FLAGS):
+            raise ValueError(f"PANGU_OPS_CPU_ISA must be one of reference, {', '.join(CPU_FLAGS)}, came {wanted}")
         _require(wanted, "PANGU_OPS_CPU_ISA")
     else:
         wanted = ["reference", *(isa for isa in CPU_FLAGS if not missing(isa))][-1]
     _switch(wanted)
+    nvidia.register()
 
 
 def _require(name, who):
@@ -111,25 +119,36 @@ def _require(name, who):
 
 
 def _switch(name):
-    """Unload the native kernels in use and load those of ``name``; their static objects (de)register them."""
+    """Take the registrations of the kernels in use away and bring in those of ``name``."""
     global _loaded
     if _loaded is not None:
-        _ctypes.dlclose(_loaded[1]._handle)
+        _loaded[1].unload()
         _loaded = None
-    if name != "reference":
-        file = library(name)
+    if name in CPU_FLAGS:
+        _loaded = (name, NativeLibrary(library(name)))
+        _set_invariant(_invariant)
+    elif name != "reference":
+        _loaded = (name, nvidia.OnCpuTensors(name))
+
+
+class NativeLibrary:
+    """A library of native kernels; its static objects register them when it is loaded and deregister them later."""
+
+    def __init__(self, file):
         try:
-            _loaded = (name, ctypes.CDLL(str(file)))
+            self.functions = ctypes.CDLL(str(file))
         except OSError as error:
             raise RuntimeError(f"pangu_ops: {file.name} must be a library for this torch, came: {error}") from None
-        _set_invariant(_invariant)
+
+    def unload(self):
+        _ctypes.dlclose(self.functions._handle)
 
 
 def _set_invariant(enabled):
     global _invariant
     _invariant = bool(enabled)
-    if _loaded is not None:
-        _loaded[1].pangu_set_batch_invariant(_invariant)
+    if current() in CPU_FLAGS:
+        _loaded[1].functions.pangu_set_batch_invariant(_invariant)
 
 
 def _cpu_flags():

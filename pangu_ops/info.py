@@ -40,7 +40,7 @@ def table():
         cells = (
             op in PAGES,
             has_kernel(op, "CPU"),
-            _has_file(f"triton_kernels/{op}.py", f"csrc/cuda/{op}.cu"),
+            _has_file(f"triton_kernels/{op.removesuffix('_backward')}.py", f"csrc/cuda/{op}.cu"),
             _has_file(f"ascend_kernels/kernel/{op}.cpp"),
         )
         lines.append(f"| `{op}` | {' | '.join('yes' if cell else '-' for cell in cells)} |")

@@ -6,6 +6,7 @@ import itertools
 import torch
 
 from pangu_ops.models.config import ModelError
+from pangu_ops.models.graph import DecodeGraphs
 
 Batch = collections.namedtuple("Batch", "positions longest block_table context_lens query_starts")
 Batch.__doc__ = """The new tokens of a call: ``positions [T]`` in their sequences, the length of the longest, and what
@@ -45,6 +46,7 @@ class KVCache:
         self._users = [0] * num_blocks  # sequences that a block belongs to
         self._free = list(range(num_blocks))[::-1]
         self._table = torch.zeros(batch_size, per_sequence, device=device, dtype=torch.int32)
+        self.graphs = DecodeGraphs()  # of the model's steps, on a GPU
 
     def extend(self, counts):
         """Take in ``counts[b]`` new tokens of each sequence b, whose keys and values the ops will write.

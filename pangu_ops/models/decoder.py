@@ -11,6 +11,7 @@ from torch import nn
 
 from pangu_ops.models.cache import KVCache
 from pangu_ops.models.config import ModelError
+from pangu_ops.models.graph import MOST_TOKENS
 from pangu_ops.ops import add_rms_norm, attention, linear, rms_norm, rotary
 from pangu_ops.ops.rotary import rotary_table
 
@@ -127,6 +128,9 @@ class CausalLM(nn.Module):
         before = list(cache.lengths)
         try:
             batch = cache.extend(counts)
+            if ids.is_cuda and ids.numel() <= MOST_TOKENS and present is None and routing is None:
+                logits = cache.graphs.step(self, ids, cache, batch)
+                return logits if last is None else logits[:, -last:]
             return self._logits(ids, counts, present, last, Cached(cache, batch), self.rotary(batch), routing)
         except BaseException:  # an interruption too: the cache must not count tokens that no one has written
             for row, length in enumerate(before):
@@ -147,18 +151,27 @@ class CausalLM(nn.Module):
             return logits.new_zeros(*ids.shape, logits.shape[1]).masked_scatter_(present[..., None], logits)
         return logits.unflatten(0, (len(ids), -1))
 
+    def decode(self, ids, cache, batch, tables):
+        """Logits of as many new tokens of each sequence; the values of ``batch`` are read on the device only."""
+        table = tuple(table[batch.positions] for table in tables)
+        return self._logits(ids, None, None, None, Cached(cache, batch), table, None)
+
     def rotary(self, batch):
         """``cos`` and ``sin [T, D/2]`` for the positions of a cache's :class:`Batch`."""
-        config, positions = self.config, batch.positions
-        if self._table is None or len(self._table[0]) < batch.longest or self._table[0].device != positions.device:
+        positions = batch.positions
+        if len(batch.query_starts) == 2:  # of one sequence they are neighbours, and need no copy
+            positions = slice(batch.longest - len(positions), batch.longest)
+        return tuple(table[positions] for table in self.rotary_tables(batch))
+
+    def rotary_tables(self, batch):
+        """``cos`` and ``sin`` of all positions up to the longest of ``batch`` and more; they are kept."""
+        config, device = self.config, batch.positions.device
+        if self._table is None or len(self._table[0]) < batch.longest or self._table[0].device != device:
             # with room to grow: at every token the few rows of a decode step would cost more than the rest of it
             length = min(config.max_position_embeddings, max(256, 2 * batch.longest))
             with torch.inference_mode(False):  # it outlives this call
-                every = torch.arange(length, device=positions.device)
-                self._table = rotary_table(every, config.head_dim, config.rope_theta)
-        if len(batch.query_starts) == 2:  # of one sequence they are neighbours, and need no copy
-            positions = slice(batch.longest - len(positions), batch.longest)
-        return tuple(table[positions] for table in self._table)
+                self._table = rotary_table(torch.arange(length, device=device), config.head_dim, config.rope_theta)
+        return self._table
 
     def run(self, x, cos, sin, sequences, routing=None, first=0, last=None):
         """The layers from ``first`` up to ``last``, all by default, on the stream ``x [T, H]``.

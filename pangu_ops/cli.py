@@ -73,6 +73,7 @@ def build_parser():
     )
     model.add_argument("--draft-tokens", type=int, metavar="N", help="longest draft (default: as HOW has it)")
     model.add_argument("--dtype", choices=DTYPES, help="default: the checkpoint's")
+    model.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cuda where a GPU is visible)")
 
     one = commands.add_parser("generate", parents=[model], help="answer one prompt")
     task = one.add_mutually_exclusive_group(required=True)
@@ -161,8 +162,9 @@ class Session:
         defaults = generation_defaults(path, config)
         self.options = {"max_new_tokens": args.max_new_tokens, "seed": args.seed} | defaults | given
         self.tokenizer = Tokenizer(path, config.bos_token_id)
-        self.drafter = self.options["speculative"] = drafter(args, path)
-        self.model = load_model(path, dtype=getattr(torch, DTYPES[args.dtype]) if args.dtype else None)
+        place = device(args)
+        self.drafter = self.options["speculative"] = drafter(args, path, place)
+        self.model = load_model(path, place, getattr(torch, DTYPES[args.dtype]) if args.dtype else None)
         if self.drafter is not None:
             self.drafter.check(self.model)
         self.chat = Chat(self.model, self.tokenizer, thinking, args.max_thinking_tokens)
@@ -204,7 +206,27 @@ class Session:
         speed(len(ids), times[1] - times[0], new_ids, times[-1] - times[1], self.drafter)
 
 
-def drafter(args, path):
+def device(args):
+    """Where the model runs: what ``--device`` says, otherwise a GPU where one is visible."""
+    import torch
+
+    from pangu_ops.info import absent
+    from pangu_ops.models.config import ModelError
+
+    reason = absent("CUDA")
+    try:
+        chosen = torch.device(args.device or ("cpu" if reason else "cuda"))
+    except RuntimeError:
+        raise ModelError(f"device: --device must be cpu, cuda or cuda:N, came {args.device}") from None
+    if chosen.type == "cuda" and not reason and (chosen.index or 0) >= torch.cuda.device_count():
+        reason = f"{torch.cuda.device_count()} devices are visible"
+    if chosen.type not in ("cpu", "cuda") or (chosen.type == "cuda" and reason):
+        why = f", where {reason}" if chosen.type == "cuda" else ""
+        raise ModelError(f"device: --device must be one that the models run on here, came {args.device}{why}")
+    return chosen
+
+
+def drafter(args, path, place):
     """What ``--draft`` asks for, for the model in ``path``; None without it."""
     from pangu_ops.checkpoints import DRAFT
     from pangu_ops.models.config import ModelError
@@ -217,9 +239,9 @@ def drafter(args, path):
     if args.draft == "ngram":
         made = NGram()
     elif args.draft == "firp":
-        made = Firp.load(path)
+        made = Firp.load(path, place)
     else:
-        made = DraftModel.load(DRAFT if args.draft == "model" else args.draft, path)
+        made = DraftModel.load(DRAFT if args.draft == "model" else args.draft, path, device=place)
     if args.draft_tokens is not None:
         if args.draft_tokens < 1:
             raise ModelError(f"draft: --draft-tokens must be at least 1, came {args.draft_tokens}")

@@ -146,6 +146,18 @@ def test_dtype(trained, dtype, capsys, monkeypatch):
     assert seen[0].embed.weight.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
 
 
+@pytest.mark.parametrize("device, came", [("tpu", "cpu, cuda or cuda:N, came tpu"), ("meta", "run on here, came meta")])
+def test_a_device_that_cannot_be(trained, device, came, capsys):
+    assert main(["generate", "--model", str(trained), "--prompt", "1", "--device", device]) == 1
+    assert capsys.readouterr().err.endswith(f"{came}\n")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is visible")
+def test_a_gpu_that_is_not_there(trained, capsys):
+    assert main(["generate", "--model", str(trained), "--prompt", "1", "--device", "cuda"]) == 1
+    assert "must be one that the models run on here, came cuda, where " in capsys.readouterr().err
+
+
 def test_chat_remembers_until_exit(trained, capsys, monkeypatch):
     text = b"one\n\nwhat is one ?\n/exit\nnever seen\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))

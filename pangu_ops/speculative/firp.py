@@ -43,7 +43,7 @@ class Firp(Drafter):
         if not file.exists():
             raise ModelError(f"draft: {cls.FILE} must be in {path}, came without it")
         try:
-            with safe_open(file, "pt", device=device) as stored:
+            with safe_open(file, "pt", device=str(device)) as stored:
                 tensors = {name: stored.get_tensor(name) for name in ("weight", "bias")}
                 return cls(**tensors, layer=int(stored.metadata()["layer"]))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from pangu_ops import add_rms_norm
-from pangu_ops.testing.bench import Contest
+from pangu_ops.testing.bench import Contest, sizes
 
 H = 5120
 
@@ -21,7 +21,7 @@ def prepare(tokens):
 
 
 def contests():
-    for tokens in (1, 64, 512):
+    for tokens in sizes((1, 64, 512), (1, 64, 4096)):
         yield Contest(f"add_rms_norm T={tokens}", lambda tokens=tokens: prepare(tokens), bytes=tokens * H * 8)
 
 

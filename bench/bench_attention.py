@@ -5,50 +5,56 @@ import torch
 import torch.nn.functional as F
 
 from pangu_ops import attention
-from pangu_ops.testing.bench import Contest
+from pangu_ops.testing.bench import Contest, sizes
 
 BLOCK, D = 32, 128
 
 
-def prepare(tokens, past, q_heads, kv_heads):
+def prepare(batch, tokens, past, q_heads, kv_heads):
+    """``tokens`` of each sequence behind ``past``."""
     length = past + tokens
-    q, k, v = (torch.randn(tokens, heads, D).bfloat16() for heads in (q_heads, kv_heads, kv_heads))
+    q, k, v = (torch.randn(batch * tokens, heads, D).bfloat16() for heads in (q_heads, kv_heads, kv_heads))
     blocks = -(-length // BLOCK)
-    caches = [torch.randn(blocks, kv_heads, BLOCK, D).bfloat16() for _ in range(2)]
-    table = torch.randperm(blocks, dtype=torch.int32)[None]
-    lens, starts = torch.tensor([length], dtype=torch.int32), torch.tensor([0, tokens], dtype=torch.int32)
+    caches = [torch.randn(batch * blocks, kv_heads, BLOCK, D).bfloat16() for _ in range(2)]
+    table = torch.randperm(batch * blocks, dtype=torch.int32).view(batch, blocks)
+    lens = torch.full((batch,), length, dtype=torch.int32)
+    starts = tokens * torch.arange(batch + 1, dtype=torch.int32)
 
     def ours():
         return attention(q, k, v, *caches, table, lens, starts)
 
+    def by_sequence(rows):
+        return rows.view(batch, tokens, -1, D).transpose(1, 2)
+
     ours()  # the rivals read the same keys
-    keys, values = (cache[table[0]].transpose(0, 1).flatten(1, 2)[None, :, :length].contiguous() for cache in caches)
-    queries = q.transpose(0, 1)[None].contiguous()
+    keys, values = (cache[table].transpose(1, 2).flatten(2, 3)[:, :, :length].contiguous() for cache in caches)
+    queries = by_sequence(q).contiguous()
 
     def append():
-        keys[0, :, past:], values[0, :, past:] = k.transpose(0, 1), v.transpose(0, 1)
+        keys[:, :, past:], values[:, :, past:] = by_sequence(k), by_sequence(v)
 
     def gqa():
         append()
-        return F.scaled_dot_product_attention(queries, keys, values, is_causal=past == 0, enable_gqa=True)[0].transpose(
-            0, 1
-        )
+        out = F.scaled_dot_product_attention(queries, keys, values, is_causal=past == 0, enable_gqa=True)
+        return out.transpose(1, 2).flatten(0, 1)
 
     def grouped():
         """Query heads as rows of their KV head: far faster than torch's own GQA for one token."""
         append()
-        return F.scaled_dot_product_attention(q.view(1, kv_heads, -1, D), keys, values).view(q.shape)
+        return F.scaled_dot_product_attention(q.view(batch, kv_heads, -1, D), keys, values).view(q.shape)
 
     return ours, {"SDPA": gqa} | ({"SDPA grouped": grouped} if tokens == 1 else {})
 
 
 def contests():
-    for tokens, past in ((1, 512), (1, 4096), (512, 0), (2048, 0)):
-        pairs = sum(range(past + 1, past + tokens + 1))
+    cpu = (1, 1, 512), (1, 1, 4096), (1, 512, 0), (1, 2048, 0)
+    gpu = (1, 1, 4096), (1, 1, 32768), (8, 1, 4096), (64, 1, 4096), (1, 2048, 0), (1, 8192, 0)
+    for batch, tokens, past in sizes(cpu, gpu):
+        pairs = batch * sum(range(past + 1, past + tokens + 1))
         yield Contest(
-            f"attention T={tokens} past={past} heads 40/8",
-            lambda shape=(tokens, past): prepare(*shape, 40, 8),
-            bytes=2 * (past + tokens) * 8 * D * 2,
+            f"attention B={batch} T={batch * tokens} past={past} heads 40/8",
+            lambda shape=(batch, tokens, past): prepare(*shape, 40, 8),
+            bytes=2 * batch * (past + tokens) * 8 * D * 2,
             flops=4 * pairs * 40 * D,
             limit="read",
         )

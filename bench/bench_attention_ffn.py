@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from pangu_ops import attention_ffn
 from pangu_ops.ops.rotary import rotary_table
-from pangu_ops.testing.bench import Contest
+from pangu_ops.testing.bench import Contest, sizes
 
 BLOCK, D, EPS = 32, 128, 1e-5
 SHAPES = {"7B": (4096, 12800, 32, 8), "1B": (1536, 6144, 12, 6)}  # H, I, Hq, Hk
@@ -20,7 +20,8 @@ def weights(name):
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape):
-        return (torch.randn(shape, generator=generator) * shape[-1] ** -0.5).bfloat16()
+        numbers = torch.randn(shape, generator=generator, device="cpu") * shape[-1] ** -0.5
+        return numbers.bfloat16().to(torch.get_default_device())
 
     rows = (Hq + 2 * Hk) * D
     ones = torch.ones(H).bfloat16()
@@ -64,14 +65,9 @@ def prepare(name, tokens, past):
 
 
 def contests():
-    for name, tokens, past in (
-        ("7B", 1, 512),
-        ("7B", 8, 0),
-        ("7B", 64, 0),
-        ("7B", 512, 0),
-        ("1B", 1, 512),
-        ("1B", 512, 0),
-    ):
+    cpu = ("7B", 1, 512), ("7B", 8, 0), ("7B", 64, 0), ("7B", 512, 0), ("1B", 1, 512), ("1B", 512, 0)
+    gpu = ("7B", 1, 512), ("7B", 8, 0), ("7B", 64, 0), ("7B", 4096, 0), ("1B", 1, 512), ("1B", 4096, 0)
+    for name, tokens, past in sizes(cpu, gpu):
         H, I, Hq, Hk = SHAPES[name]  # noqa: E741
         matrices = H * D * (2 * Hq + 2 * Hk) + 3 * H * I
         pairs = sum(range(past + 1, past + tokens + 1))

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from pangu_ops import linear
-from pangu_ops.testing.bench import Contest
+from pangu_ops.testing.bench import Contest, sizes
 
 
 def prepare(tokens, columns, size):
@@ -14,13 +14,9 @@ def prepare(tokens, columns, size):
 
 
 def contests():
-    for tokens, columns, size in (
-        (1, 4096, 4096),
-        (8, 4096, 4096),
-        (64, 4096, 4096),
-        (512, 4096, 4096),
-        (1, 153376, 4096),
-    ):
+    cpu = (1, 4096, 4096), (8, 4096, 4096), (64, 4096, 4096), (512, 4096, 4096), (1, 153376, 4096)
+    gpu = (1, 4096, 4096), (64, 4096, 4096), (1, 25600, 4096), (4096, 25600, 4096), (1, 153376, 4096)
+    for tokens, columns, size in sizes(cpu, gpu):
         yield Contest(
             f"linear T={tokens} {size} to {columns}",
             lambda shape=(tokens, columns, size): prepare(*shape),

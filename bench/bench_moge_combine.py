@@ -5,7 +5,7 @@ import torch
 
 from pangu_ops import moge_combine, moge_dispatch
 from pangu_ops.ops.moge_dispatch import expert_choice
-from pangu_ops.testing.bench import Contest
+from pangu_ops.testing.bench import Contest, sizes
 
 H, E, G = 5120, 64, 8
 
@@ -28,7 +28,7 @@ def prepare(tokens):
 
 
 def contests():
-    for tokens in (1, 64, 512, 2048):
+    for tokens in sizes((1, 64, 512, 2048), (1, 64, 4096)):
         moved = tokens * (1 + G) * H * 2
         yield Contest(f"moge_combine T={tokens}", lambda tokens=tokens: prepare(tokens), bytes=moved)
 

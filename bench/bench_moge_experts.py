@@ -5,7 +5,7 @@ import torch
 
 from pangu_ops import moge_dispatch, moge_experts
 from pangu_ops.ops.moge_dispatch import expert_choice
-from pangu_ops.testing.bench import Contest
+from pangu_ops.testing.bench import Contest, sizes
 from pangu_ops.testing.rivals import grouped_mm, loop, pro_moe_experts
 
 H, I, E, G = 5120, 1344, 64, 8  # noqa: E741  Pangu Pro MoE
@@ -19,7 +19,7 @@ def prepare(tokens):
 
 
 def contests():
-    for tokens in (1, 64):
+    for tokens in sizes((1, 64), (1, 64, 4096)):
         active = len(expert_choice(tokens, E, G, 1).unique())
         yield Contest(
             f"moge_experts T={tokens}",
@@ -27,6 +27,7 @@ def contests():
             bytes=active * 3 * H * I * 2,
             flops=tokens * G * 3 * 2 * H * I,
             budget=6.0,
+            limit="read",
         )
 
 

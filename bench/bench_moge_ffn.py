@@ -5,7 +5,7 @@ import torch
 
 from pangu_ops import moge_combine, moge_dispatch, moge_ffn
 from pangu_ops.ops.moge_dispatch import expert_choice
-from pangu_ops.testing.bench import Contest
+from pangu_ops.testing.bench import Contest, sizes
 from pangu_ops.testing.rivals import grouped_mm, loop, padded_bmm, pro_moe_experts
 
 H, I, E, G = 5120, 1344, 64, 8  # noqa: E741  Pangu Pro MoE
@@ -28,7 +28,7 @@ def prepare(tokens):
 
 
 def contests():
-    for tokens in (1, 8, 64, 512, 2048):
+    for tokens in sizes((1, 8, 64, 512, 2048), (1, 4, 16, 64, 256, 1024, 4096)):
         active = len(expert_choice(tokens, E, G, 1).unique())
         yield Contest(
             f"moge_ffn T={tokens}",
@@ -36,6 +36,7 @@ def contests():
             bytes=active * 3 * H * I * 2,  # the weights of the experts that somebody chose
             flops=tokens * G * 3 * 2 * H * I,
             budget=6.0,
+            limit="read",
         )
 
 

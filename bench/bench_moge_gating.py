@@ -5,7 +5,7 @@ import torch
 
 from pangu_ops import imbalance_score, moge_gating, topk_gating
 from pangu_ops.balance import device_load
-from pangu_ops.testing.bench import Contest
+from pangu_ops.testing.bench import Contest, sizes
 
 E, G = 64, 8
 
@@ -23,7 +23,7 @@ def prepare(tokens):
 
 
 def contests():
-    for tokens in (1, 64, 512, 2048):
+    for tokens in sizes((1, 64, 512, 2048), (1, 64, 4096, 65536)):
         yield Contest(f"moge_gating T={tokens}", lambda tokens=tokens: prepare(tokens), bytes=tokens * (2 * E + 8 * G))
 
 

@@ -5,7 +5,7 @@ import torch
 
 from pangu_ops import rotary
 from pangu_ops.ops.rotary import rotary_table
-from pangu_ops.testing.bench import Contest
+from pangu_ops.testing.bench import Contest, sizes
 
 Q_HEADS, K_HEADS, D = 40, 8, 128
 
@@ -23,7 +23,7 @@ def prepare(tokens):
 
 
 def contests():
-    for tokens in (1, 64, 512):
+    for tokens in sizes((1, 64, 512), (1, 64, 4096)):
         moved = tokens * (Q_HEADS + K_HEADS) * D * 4
         yield Contest(f"rotary T={tokens}", lambda tokens=tokens: prepare(tokens), bytes=moved)
 

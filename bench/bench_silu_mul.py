@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from pangu_ops import silu_mul
-from pangu_ops.testing.bench import Contest
+from pangu_ops.testing.bench import Contest, sizes
 
 I = 1344  # noqa: E741
 
@@ -21,7 +21,7 @@ def prepare(tokens):
 
 
 def contests():
-    for tokens in (1, 64, 512):
+    for tokens in sizes((1, 64, 512), (1, 64, 4096)):
         yield Contest(f"silu_mul T={tokens}", lambda tokens=tokens: prepare(tokens), bytes=tokens * I * 6)
 
 

@@ -108,13 +108,14 @@ def expert_choice(T, E, G, k, seed=0, skew=0.0, masked=False):
     """Random distinct ids ``[T, G*k]`` int32, k of each group; ``skew`` in [0, 1] sends that share of the tokens
     to the first experts of each group; ``masked`` plants ids that must be ignored."""
     generator = torch.Generator().manual_seed(seed)
-    order = torch.rand(T, G, E // G, generator=generator).argsort(-1)
-    order[torch.rand(T, generator=generator) < skew] = torch.arange(E // G)
-    ids = (order[..., :k] + torch.arange(0, E, E // G)[:, None]).flatten(1).to(torch.int32)
-    if masked and T:
-        for value in (-1, E, 2**31 - 1, -(2**31)):
-            ids[torch.rand(ids.shape, generator=generator) < 0.1] = value
-    return ids
+    with torch.device(generator.device):  # the same ids whatever device they are for
+        order = torch.rand(T, G, E // G, generator=generator).argsort(-1)
+        order[torch.rand(T, generator=generator) < skew] = torch.arange(E // G)
+        ids = (order[..., :k] + torch.arange(0, E, E // G)[:, None]).flatten(1).to(torch.int32)
+        if masked and T:
+            for value in (-1, E, 2**31 - 1, -(2**31)):
+                ids[torch.rand(ids.shape, generator=generator) < 0.1] = value
+    return ids.to(torch.get_default_device())
 
 
 def example(T, H, E, G, k, dtype=torch.float32, seed=0, **routing):

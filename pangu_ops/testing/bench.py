@@ -5,16 +5,20 @@ pytest-benchmark runs the same files (`make bench`).
 """
 
 import argparse
+import contextlib
 import importlib.util
+import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from pangu_ops import backends
-from pangu_ops.info import cpu_model
-from pangu_ops.testing.timing import LIMITS, keep_memory, medians
+from pangu_ops.info import absent, cpu_model
+from pangu_ops.testing import gpu_timing, timing
 
+DEVICE = "cpu" if absent("CUDA") else "cuda"  # where bench files make their tensors, and what is timed
 FOLDER = Path(__file__).parents[2] / "bench"
 # Largest difference between ours and a rival's result, over the root mean square: rivals round to bfloat16 after
 # every step. It tells a wrong result from a right one; how right ours is, the tests say.
@@ -39,13 +43,16 @@ class Contest:
 
     def run(self):
         """Check, time everything in turn, and keep ``results``: medians in seconds by name."""
-        keep_memory()
-        with torch.inference_mode():
+        timing.keep_memory()
+        with torch.inference_mode(), place():
             ours, rivals = self.prepare()
             result = ours()
             for name, rival in rivals.items():
                 self.compare(name, result, rival())
-            self.results = medians({"pangu": ours, self.limit: LIMITS[self.limit][0](), **rivals}, self.budget)
+            del result
+            candidates = {"pangu": ours, self.limit: clock().LIMITS[self.limit][0](), **rivals}
+            # what is read from memory and not handed on by the kernel before: weights and KV caches
+            self.results = clock().medians(candidates, self.budget, cold=self.limit == "read")
         return self
 
     def compare(self, name, ours, theirs):
@@ -61,23 +68,56 @@ class Contest:
         self.run()
         fixture.extra_info.update({name: value / self.results["pangu"] for name, value in self.results.items()})
         print(f"\n{self.line()}", end=" ")
-        with torch.inference_mode():
+        with torch.inference_mode(), place():
             ours, _ = self.prepare()
             fixture.pedantic(ours, rounds=5, warmup_rounds=1)
 
-    def line(self):
-        """us, GB/s or GFLOP/s, the share of this machine's bandwidth, and how many times slower each rival is."""
+    def figures(self):
+        """What was measured, by name: us, GB/s, TFLOP/s, their shares of this machine's limits, each rival's ratio."""
         spent = self.results["pangu"]
-        limit = LIMITS[self.limit][1] / self.results[self.limit] / 1e9
-        parts = [f"{self.name:38} {spent * 1e6:10.1f} us"]
+        found = {"us": spent * 1e6}
         if self.bytes:
-            speed = self.bytes / spent / 1e9
-            parts.append(f"{speed:6.1f} GB/s = {speed / limit:4.2f} of {self.limit}")
+            limit = clock().LIMITS[self.limit][1] / self.results[self.limit]
+            found |= {"GB/s": self.bytes / spent / 1e9, f"of {self.limit}": self.bytes / spent / limit}
         if self.flops:
-            parts.append(f"{self.flops / spent / 1e9:6.1f} GFLOP/s")
+            found["TFLOP/s"] = self.flops / spent / 1e12
+            if on_gpu():
+                found["of matmul"] = self.flops / spent / gpu_timing.matmul_rate()
         rivals = {name: value for name, value in self.results.items() if name not in ("pangu", self.limit)}
-        parts += [f"{name} {value / spent:.2f}x" for name, value in rivals.items()]
+        return found | {f"{name} x": value / spent for name, value in rivals.items()}
+
+    def line(self):
+        """us, GB/s or GFLOP/s, the share of this machine's limits, and how many times slower each rival is."""
+        figures = self.figures()
+        parts = [f"{self.name:38} {figures.pop('us'):10.1f} us"]
+        for name, value in figures.items():
+            if name.endswith(" x"):
+                parts.append(f"{name[:-2]} {value:.2f}x")
+            elif name.startswith("of "):
+                parts[-1] += f" = {value:4.2f} {name}"
+            elif name == "TFLOP/s" and not on_gpu():
+                parts.append(f"{1e3 * value:6.1f} GFLOP/s")
+            else:
+                parts.append(f"{value:6.1f} {name}")
         return "  ".join(parts)
+
+
+def on_gpu():
+    return DEVICE == "cuda"
+
+
+def place():
+    """Where tensors are made for the time of the block; on CPU that is so anyway, and the context would cost time."""
+    return torch.device(DEVICE) if on_gpu() else contextlib.nullcontext()
+
+
+def sizes(cpu, gpu):
+    """What to time: a GPU has other sizes where something changes."""
+    return gpu if on_gpu() else cpu
+
+
+def clock():
+    return gpu_timing if on_gpu() else timing
 
 
 def bench_files():
@@ -96,19 +136,46 @@ def main(argv=None):
     files = bench_files()
     parser = argparse.ArgumentParser(prog="pangu bench", description="time ops beside their rivals, one line a shape")
     parser.add_argument("op", nargs="*", help=f"out of {', '.join(files) or 'the files of a checkout'}")
-    parser.add_argument("--backend", help="the implementation to time (default: the one that runs here)")
+    parser.add_argument("--backend", help="the implementation to time on CPU (default: the one that runs here)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where a GPU is visible")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args(argv)
     if not files:
         raise SystemExit(f"pangu bench: the bench folder must be beside the package, came nothing at {FOLDER}")
     unknown = [op for op in args.op if op not in files]
     if unknown:
         raise SystemExit(f"pangu bench: op must be one of {', '.join(files)}, came {', '.join(unknown)}")
+    global DEVICE
+    DEVICE = args.device or DEVICE
+    if on_gpu() and absent("CUDA"):
+        raise SystemExit(f"pangu bench: --device must be one that is here, came cuda, where {absent('CUDA')}")
     with backends.use(args.backend or backends.current()):
-        print(f"{cpu_model()}, {torch.get_num_threads()} threads, {backends.current()}, torch {torch.__version__}")
+        results = {"machine": machine(), "figures": {}}
+        print(results["machine"])
         for op in args.op or files:
-            module = load(files[op])
+            with place():
+                module = load(files[op])
             for contest in module.contests():
                 print(contest.run().line(), flush=True)
+                results["figures"][contest.name] = contest.figures()
             if hasattr(module, "report"):
-                print(module.report())
+                with place():
+                    print(module.report())
+    if args.json:
+        scratch = Path(f"{args.json}.tmp")
+        scratch.write_text(json.dumps(results, indent=1))
+        os.replace(scratch, args.json)
     return 0
+
+
+def machine():
+    """What figures are worth nothing without."""
+    if on_gpu():
+        limits = f"copy {gpu_copy() / 1e12:.2f} TB/s, bfloat16 matmul {gpu_timing.matmul_rate() / 1e12:.0f} TFLOP/s"
+        return f"{torch.cuda.get_device_name()}, {limits}, torch {torch.__version__}"
+    return f"{cpu_model()}, {torch.get_num_threads()} threads, {backends.current()}, torch {torch.__version__}"
+
+
+def gpu_copy():
+    candidate, moved = gpu_timing.LIMITS["copy"]
+    return moved / gpu_timing.medians({"copy": candidate()}, 0.5)["copy"]

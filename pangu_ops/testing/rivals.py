@@ -46,8 +46,9 @@ def pro_moe_experts():
     generator = torch.Generator().manual_seed(0)
     weights = []
     for shape in ((64, 2688, 5120), (64, 5120, 1344)):
-        one = torch.randn(shape[1:], generator=generator) * shape[2] ** -0.5
+        one = torch.randn(shape[1:], generator=generator, device="cpu") * shape[2] ** -0.5
         weights.append(torch.empty(shape, dtype=torch.bfloat16))
+        one = one.to(weights[-1].device)
         for expert in range(64):
             weights[-1][expert] = one * (0.5 + expert / 64)
     return tuple(weights)

@@ -22,11 +22,12 @@ def seconds(call):
     return time.perf_counter() - start
 
 
-def medians(candidates, budget=2.0):
+def medians(candidates, budget=2.0, cold=False):
     """Median seconds of each of ``candidates`` (name to callable), taken in turn within ``budget`` seconds or so.
 
     A sample lasts at least 1 ms; where that is several calls, one more comes first, untimed, to find back into the
-    cache after the others. Every candidate gives at least three samples.
+    cache after the others. Every candidate gives at least three samples. ``cold`` changes nothing: only a GPU's cache
+    is larger than what is timed.
     """
     repeats = {name: 1 + int(1e-3 / max(seconds(call), 1e-7)) for name, call in candidates.items()}
     samples = {name: [] for name in candidates}

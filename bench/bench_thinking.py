@@ -10,6 +10,7 @@ from pangu_ops.testing.bench import Contest
 from pangu_ops.thinking.auto import Metacognition
 from pangu_ops.thinking.general import EASY, HARD
 
+ON_GPU = False  # it runs on the CPU alone
 PROBLEMS = different_problems(5000, seed=1)
 RNG = random.Random(0)
 # More of each than the difficulty is remembered of.

@@ -24,8 +24,9 @@ CPU_FLAGS = {
     "avx512bf16": ("avx512_bf16", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx2", "fma", "f16c"),
     "amx": ("amx_tile", "amx_bf16", "avx512_bf16", "avx512f", "avx512bw", "avx512vl", "avx512dq", "fma", "f16c"),
 }
-# What ops on CPU tensors can run through; the last two are a GPU's, for tests and comparisons.
-IMPLEMENTATIONS = ("reference", *CPU_FLAGS, "triton", "cuda")
+# What ops on CPU tensors can run through; a GPU's are for tests and comparisons.
+GPU_IMPLEMENTATIONS = ("triton", "cuda")
+IMPLEMENTATIONS = ("reference", *CPU_FLAGS, *GPU_IMPLEMENTATIONS)
 
 _loaded = None  # (implementation, its library) in use; None is the reference
 _invariant = os.environ.get("PANGU_OPS_BATCH_INVARIANT", "0") not in ("", "0")

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 import pangu_ops
-from pangu_ops.backends import current, implementations
+from pangu_ops import nvidia
+from pangu_ops.backends import GPU_IMPLEMENTATIONS, current, implementations
 from pangu_ops.registry import PAGES, STRICT
 from pangu_ops.schemas import OPS
 
@@ -22,6 +23,7 @@ ENVIRONMENT = {
 }
 LEGEND = {
     "kernel": "a native kernel is registered for that op and device",
+    "triton": "its Triton kernel",
     "reference": "plain torch: no native kernel is registered for that op and device",
     "missing": "no native kernel is registered, and PANGU_OPS_STRICT leaves the reference out",
 }
@@ -60,7 +62,7 @@ def implementation(op, device):
     if absent(device):
         return "-"
     if has_kernel(op, DEVICES[device]):
-        return current() if device == "CPU" else "kernel"
+        return current() if device == "CPU" else "triton" if op in nvidia.registered else "kernel"
     return "missing" if STRICT else "reference"
 
 
@@ -89,9 +91,10 @@ def _versions():
 def _devices():
     yield f"{'CPU':12} {cpu_model()}, {os.cpu_count()} threads"
     for name, reason in implementations().items():
+        if name == GPU_IMPLEMENTATIONS[0]:
+            yield f"{'CUDA':12} {absent('CUDA') or ', '.join(_device_names('CUDA'))}"
         yield f"  {name:10} {'in use' if name == current() else reason or 'can run'}"
-    for device in ("CUDA", "NPU"):
-        yield f"{device:12} {absent(device) or ', '.join(_device_names(device))}"
+    yield f"{'NPU':12} {absent('NPU') or ', '.join(_device_names('NPU'))}"
 
 
 def _device_names(device):

@@ -17,6 +17,9 @@ from pangu_ops.schemas import OPS
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
+registered = set()  # the ops whose Triton kernel takes CUDA tensors
+
+
 def module(op):
     """The name of the module that holds the op's Triton kernel, or would."""
     return f"pangu_ops.triton_kernels.{op.removesuffix('_backward')}"
@@ -39,6 +42,7 @@ def register():
     for op in OPS:
         if has_triton(op) and not torch._C._dispatch_has_kernel_for_dispatch_key(f"pangu::{op}", "CUDA"):
             LIB.impl(op, functools.partial(on_its_device, op), "CUDA")
+            registered.add(op)
 
 
 def on_its_device(op, *args, **kwargs):

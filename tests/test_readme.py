@@ -1,5 +1,6 @@
 """README.md is true: its snippets run, its commands exist, its table is that of the kernels."""
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -52,6 +53,8 @@ def test_command_exists(line):
     command, *arguments = shlex.split(line, comments=True)
     if command == "make":
         assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    elif "/" in command:
+        assert os.access(ROOT / command, os.X_OK)
     else:
         assert command == "pangu" and cli.build_parser().parse_args(arguments)
 

@@ -3,6 +3,7 @@ import torch
 
 from pangu_ops import moge_combine, moge_dispatch
 from pangu_ops.ops.moge_dispatch import expert_choice
+from pangu_ops.registry import PAGES
 
 
 def test_a_case_worked_by_hand(implementation):
@@ -27,17 +28,35 @@ def test_rows_out_of_range_count_as_masked(implementation):
     assert moge_combine(torch.empty(0, 1), torch.ones(1, 4), slot_rows).tolist() == [[0]]
 
 
-def test_two_slots_may_share_a_row():
+def test_two_slots_may_share_a_row(implementation):
     rows = torch.ones(1, 2, requires_grad=True)
     moge_combine(rows, torch.tensor([[2.0, 3.0]]), torch.zeros(1, 2, dtype=torch.int32)).sum().backward()
     assert rows.grad.tolist() == [[5, 5]]
 
 
-def test_gradients_of_masked_slots_are_zero():
+def test_gradients_of_masked_slots_are_zero(implementation):
     weights = torch.ones(1, 2, requires_grad=True)
     slot_rows = torch.tensor([[0, -1]], dtype=torch.int32)
     moge_combine(torch.ones(1, 2), weights, slot_rows).mul(torch.inf).sum().backward()
     assert weights.grad.tolist() == [[torch.inf, 0]]
+
+
+@pytest.mark.parametrize("num_rows", [1, 4, 90])
+def test_gradients_of_rows_that_many_slots_share_or_none(implementation, num_rows):
+    """What a row gets is the sum over its slots in their order, the same at every run."""
+    generator = torch.Generator().manual_seed(0)
+    rows, weights = torch.randn(num_rows, 5, generator=generator), torch.randn(200, 3, generator=generator)
+    slot_rows = torch.randint(-1, num_rows + 1, (200, 3), generator=generator, dtype=torch.int32)
+    slot_rows[:, 1] = -1
+    grad = torch.randn(200, 5, generator=generator)
+    came = torch.ops.pangu.moge_combine_backward(grad, rows, weights, slot_rows)
+    again = torch.ops.pangu.moge_combine_backward(grad, rows, weights, slot_rows)
+    assert all(map(torch.equal, came, again))
+    wanted = PAGES["moge_combine_backward"].reference(grad.double(), rows.double(), weights.double(), slot_rows)
+    for a, b in zip(came, wanted):
+        torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=1e-4)
+    used = torch.isin(torch.arange(num_rows), slot_rows)
+    assert (came[0][~used] == 0).all() and (came[1][slot_rows == -1] == 0).all()
 
 
 SLOTS = torch.zeros(2, 3, dtype=torch.int32)

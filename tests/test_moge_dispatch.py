@@ -5,6 +5,9 @@ from hypothesis import strategies as st
 
 import pangu_ops
 from pangu_ops import moge_dispatch
+from pangu_ops.backends import missing
+from pangu_ops.nvidia import INTERPRETED
+from pangu_ops.ops.moge_dispatch import expert_choice, reference
 
 
 def test_a_case_worked_by_hand(implementation):
@@ -54,6 +57,30 @@ def test_groups_own_constant_rows_whatever_the_data(implementation):
         ids = torch.randint(-3, 40, (11, 8), generator=torch.Generator().manual_seed(seed), dtype=torch.int32)
         _, _, offsets = moge_dispatch(torch.zeros(11, 4), ids, 32, 4)
         assert offsets[::8].tolist() == [0, 22, 44, 66, 88]
+
+
+@pytest.mark.parametrize("tokens, experts, groups, k", [(1100, 4, 2, 2), (20, 40, 1, 3), (70, 60, 2, 5)])
+def test_many_slots_and_large_groups(implementation, tokens, experts, groups, k):
+    x = torch.arange(tokens)[:, None].float()
+    ids = torch.randint(-1, experts, (tokens, groups * k), generator=torch.Generator().manual_seed(0)).int()
+    for came, wanted in zip(moge_dispatch(x, ids, experts, groups), reference(x, ids, experts, groups)):
+        assert torch.equal(came, wanted)
+
+
+@pytest.mark.skipif(bool(missing("triton")), reason=missing("triton"))
+def test_placing_tells_the_token_of_every_row():
+    from pangu_ops.triton_kernels.moge_dispatch import place
+
+    ids = expert_choice(40, 12, 3, 2, masked=True).to("cpu" if INTERPRETED else "cuda")
+    slot_rows, expert_offsets, row_tokens = (result.cpu() for result in place(ids, 12, 3))
+    _, *wanted = reference(torch.zeros(40, 1), ids.cpu(), 12, 3)
+    assert torch.equal(slot_rows, wanted[0]) and torch.equal(expert_offsets, wanted[1])
+    tokens = [-1] * 240
+    for token, rows in enumerate(slot_rows.tolist()):
+        for row in rows:
+            if row >= 0:
+                tokens[row] = token
+    assert row_tokens.tolist() == tokens
 
 
 def test_masked_rows_are_zero_even_for_infinite_tokens(implementation):

@@ -27,8 +27,13 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 # What is launched of each op: the sizes of Pangu Pro MoE, of Pangu Embedded 7B for dense blocks, at decode and prefill.
 # Fewer experts than it has: only their sizes choose kernels.
 SHAPES = {
-    "moge_gating": {"decode": dict(T=1, E=64, G=8, k=1, scale=True), "prefill": dict(T=4096, E=64, G=8, k=1, scale=True)},
+    "moge_gating": {
+        "decode": dict(T=1, E=64, G=8, k=1, scale=True),
+        "prefill": dict(T=4096, E=64, G=8, k=1, scale=True),
+    },
     "moge_dispatch": {"decode": dict(T=1, H=5120, E=64, G=8, k=1), "prefill": dict(T=4096, H=5120, E=64, G=8, k=1)},
+    "moge_combine": {"decode": dict(T=1, H=5120, E=64, G=8, k=1), "prefill": dict(T=4096, H=5120, E=64, G=8, k=1)},
+    "moge_combine_backward": {"prefill": dict(T=4096, H=5120, E=64, G=8, k=1)},
     "rms_norm": {"decode": dict(T=1, H=5120)},
     "add_rms_norm": {"decode": dict(T=1, H=5120)},
     "rotary": {"decode": dict(T=1, Hq=40, Hk=8, D=128)},

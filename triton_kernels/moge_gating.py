@@ -18,12 +18,12 @@ def moge_gating_kernel(
     SIZE: tl.constexpr, BEST: tl.constexpr,
 ):  # fmt: skip
     """S experts of a group, padded to SIZE, as G is to GROUPS and k to BEST."""
-    tokens = (tl.program_id(0) * TOKENS + tl.arange(0, TOKENS))[:, None, None]
+    tokens = (tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS))[:, None, None]
     groups = tl.arange(0, GROUPS)[None, :, None]
     lanes = tl.arange(0, SIZE)[None, None, :]
     present = (tokens < T) & (groups < G)
     inside = present & (lanes < S)
-    x = tl.load(logits + tokens.to(tl.int64) * (G * S) + groups * S + lanes, mask=inside, other=float("-inf"))
+    x = tl.load(logits + tokens * (G * S) + groups * S + lanes, mask=inside, other=float("-inf"))
     x = x.to(tl.float32)
     x = tl.where(x == x, x, float("-inf"))
     if SIGMOID:
@@ -58,7 +58,7 @@ def moge_gating_kernel(
     there = present & (best < k)
     if expert_scale is not None:
         chosen *= tl.load(expert_scale + ids, mask=there, other=0.0)
-    slots = tokens.to(tl.int64) * (G * k) + groups * k + best
+    slots = tokens * (G * k) + groups * k + best
     tl.store(weights + slots, chosen * scaling_factor, mask=there)
     tl.store(expert_ids + slots, ids, mask=there)
 

@@ -74,10 +74,10 @@ def place(expert_ids, num_experts, num_groups, slot_rows=None, expert_offsets=No
     (tokens, top_k), size = expert_ids.shape, num_experts // num_groups
     length, k = tokens * top_k // num_groups, top_k // num_groups
     # Every program reads all slots of its group: few programs where these are few, an expert each where they are many.
-    block, keys, warps = (256, min(triton.next_power_of_2(size + 1), 16), 4) if length <= 256 else (2048, 1, 8)
+    block, keys = (256, min(triton.next_power_of_2(size + 1), 16)) if length <= 256 else (2048, 1)
     grid = (num_groups * triton.cdiv(size + 1, keys),)
     args = (expert_ids.contiguous(), slot_rows, expert_offsets, row_tokens, length)
-    launch(place_kernel, grid, *args, K=top_k, k=k, SIZE=size, KEYS=keys, BLOCK=block, num_warps=warps)
+    launch(place_kernel, grid, *args, K=top_k, k=k, SIZE=size, KEYS=keys, BLOCK=block, num_warps=8)
     return slot_rows, expert_offsets, row_tokens
 
 
@@ -85,8 +85,8 @@ def moge_dispatch(x, expert_ids, num_experts, num_groups):
     rows, slot_rows, expert_offsets = outputs(x, expert_ids, num_experts, num_groups)
     *_, row_tokens = place(expert_ids, num_experts, num_groups, slot_rows, expert_offsets)
     hidden, top_k = x.shape[1], expert_ids.shape[1]
-    block = min(triton.next_power_of_2(max(hidden, 1)), 1024)
-    slots = 8192 // block
+    block = min(triton.next_power_of_2(max(hidden, 1)), 2048 // x.element_size())  # 16 bytes a thread
+    slots = max(4096 // block, 8)
     grid = (triton.cdiv(expert_ids.numel(), slots) * triton.cdiv(hidden, block),)
     args = (x.contiguous(), rows, slot_rows, row_tokens, expert_ids.numel(), hidden)
     launch(copy_kernel, grid, *args, K=top_k, SLOTS=slots, BLOCK=block)

@@ -78,3 +78,14 @@ def test_bad_input_is_refused(implementation, args, message):
     with pytest.raises(RuntimeError) as error:
         moge_combine(*args)
     assert str(error.value).splitlines()[0] == f"moge_combine: {message}"
+
+
+def test_rows_beyond_two_to_the_31_elements(implementation):
+    """Rows so long that few of them are more than 2^31 elements; memory that nobody touches costs nothing."""
+    if implementation == "reference":
+        pytest.skip("the reference makes copies of all rows")
+    hidden = 2**14
+    rows = torch.empty(2**17 + 2, hidden, dtype=torch.bfloat16)
+    rows[-1], rows[0] = 2.0, 1.0
+    slot_rows = torch.tensor([[len(rows) - 1, 0]], dtype=torch.int32)
+    assert torch.equal(moge_combine(rows, torch.ones(1, 2), slot_rows), torch.full((1, hidden), 3.0).bfloat16())

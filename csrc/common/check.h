@@ -67,6 +67,30 @@ inline void check_dtype_of(const char* op, const char* name, const Tensor& tenso
               std::string(name) + " must have the dtype of " + other_name, tensor.scalar_type());
 }
 
+struct Place {  // a device
+  int32_t type, index;
+};
+
+inline Place place_of(const Tensor& tensor) {
+  Place place{};
+  aoti_torch_get_device_type(tensor.get(), &place.type);
+  if (place.type != aoti_torch_device_type_cpu()) aoti_torch_get_device_index(tensor.get(), &place.index);
+  return place;
+}
+
+inline std::string describe(const Place& place) {
+  if (place.type == aoti_torch_device_type_cpu()) return "cpu";
+  return (place.type == aoti_torch_device_type_cuda() ? "cuda:" : "device ") + std::to_string(place.index);
+}
+
+// A kernel takes pointers as they are: one of another device would end the process.
+inline void check_device_of(const char* op, const char* name, const Tensor& tensor, const char* other_name,
+                            const Tensor& other) {
+  Place place = place_of(tensor), wanted = place_of(other);
+  PANGU_CHECK(place.type == wanted.type && place.index == wanted.index, op,
+              std::string(name) + " must be on the device of " + other_name, place);
+}
+
 inline bool same_shape(const Tensor& a, const Tensor& b) { return list(a.sizes()) == list(b.sizes()); }
 
 // A contiguous tensor, the same one where it is contiguous already.

@@ -17,6 +17,7 @@ inline void check_routing(const char* op, const Tensor& x, const Tensor& expert_
   PANGU_CHECK(expert_ids.dim() == 2 && expert_ids.size(0) == x.size(0), op,
               "expert_ids must be [T, K] with the T of x", expert_ids);
   check_dtype(op, "expert_ids", expert_ids, ScalarType::Int);
+  check_device_of(op, "expert_ids", expert_ids, "x", x);
   PANGU_CHECK(num_experts < int64_t(1) << 31, op, "num_experts must be below 2^31", num_experts);
   PANGU_CHECK(num_groups >= 1 && num_experts >= 1 && num_experts % num_groups == 0, op,
               "num_groups must divide num_experts",

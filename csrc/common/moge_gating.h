@@ -38,6 +38,7 @@ inline MogeGating moge_gating_prologue(const Tensor& logits, int64_t num_groups,
     PANGU_CHECK(tensor->dim() == 1 && tensor->size(0) == num_experts, op,
                 std::string(name) + " must be [E] = [" + std::to_string(num_experts) + "]", *tensor);
     check_dtype(op, name, *tensor, ScalarType::Float);
+    check_device_of(op, name, *tensor, "logits", logits);
     tensor = dense(*tensor);
   };
   check_per_expert("correction_bias", correction_bias);

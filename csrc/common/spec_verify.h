@@ -51,12 +51,15 @@ inline SpecVerify spec_verify_prologue(const Tensor& draft_ids, const Tensor& pa
   int64_t vocabulary = ids ? 0 : target.size(2);
   PANGU_CHECK(ids || (1 <= vocabulary && vocabulary <= MAX_VOCABULARY), op,
               "the vocabulary must be 1 to 262144 tokens", vocabulary);
+  check_device_of(op, "parents", parents, "draft_ids", draft_ids);
+  check_device_of(op, "target", target, "draft_ids", draft_ids);
   if (greedy) draft_probs = uniforms = std::nullopt;
   if (draft_probs) {
     PANGU_CHECK(list(draft_probs->sizes()) == "[" + b + ", " + n + ", " + std::to_string(vocabulary) + "]", op,
                 "draft_probs must be [B, N, V] = [" + b + ", " + n + ", " + std::to_string(vocabulary) + "]",
                 *draft_probs);
     check_dtype(op, "draft_probs", *draft_probs, ScalarType::Float);
+    check_device_of(op, "draft_probs", *draft_probs, "draft_ids", draft_ids);
     draft_probs = dense(*draft_probs);
   }
   PANGU_CHECK(greedy || uniforms, op, "uniforms must be given for " + method, "none");
@@ -64,6 +67,7 @@ inline SpecVerify spec_verify_prologue(const Tensor& draft_ids, const Tensor& pa
     PANGU_CHECK(list(uniforms->sizes()) == "[" + rows + "]", op, "uniforms must be [B, N + 1] = [" + rows + "]",
                 *uniforms);
     check_dtype(op, "uniforms", *uniforms, ScalarType::Float);
+    check_device_of(op, "uniforms", *uniforms, "draft_ids", draft_ids);
     uniforms = dense(*uniforms);
   }
   return {dense(draft_ids),

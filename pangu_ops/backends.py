@@ -1,8 +1,8 @@
 """Which implementation an op runs, and how to choose another one.
 
 On CPU there is one library of native kernels per instruction set; the best that this machine runs is loaded when
-the package is imported, and registers its kernels by itself. The kernels for NVIDIA GPUs are registered beside it, and
-can be put in its place: nvidia.py.
+the package is imported, and registers its kernels by itself. The kernels for NVIDIA GPUs are registered beside it
+(nvidia.py), and can be put in its place: on the GPU, or without one in emulation.
 """
 
 import _ctypes
@@ -11,6 +11,8 @@ import ctypes
 import os
 import platform
 from pathlib import Path
+
+import torch
 
 from pangu_ops import nvidia
 from pangu_ops.registry import STRICT
@@ -42,7 +44,9 @@ def missing(name):
         raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, came {name}")
     if name == "reference":
         return "left out by PANGU_OPS_STRICT" if STRICT else ""
-    if name not in CPU_FLAGS:
+    if name in GPU_IMPLEMENTATIONS:
+        if name == "cuda" and not torch.cuda.is_available():
+            return "" if library("cuda_emulated").exists() else f"{library('cuda_emulated').name} was not built"
         return nvidia.missing(name)
     present = _cpu_flags()
     absent = [flag for flag in CPU_FLAGS[name] if flag not in present]
@@ -110,6 +114,8 @@ def load():
     else:
         wanted = ["reference", *(isa for isa in CPU_FLAGS if not missing(isa))][-1]
     _switch(wanted)
+    if library("cuda").exists():
+        NativeLibrary(library("cuda"))  # for as long as the process
     nvidia.register()
 
 
@@ -128,6 +134,8 @@ def _switch(name):
     if name in CPU_FLAGS:
         _loaded = (name, NativeLibrary(library(name)))
         _set_invariant(_invariant)
+    elif name == "cuda" and not torch.cuda.is_available():
+        _loaded = (name, NativeLibrary(library("cuda_emulated")))
     elif name != "reference":
         _loaded = (name, nvidia.OnCpuTensors(name))
 

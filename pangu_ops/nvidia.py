@@ -59,7 +59,7 @@ def missing_triton():
 
 
 def missing(name):
-    """Why ``triton`` or ``cuda`` cannot run ops on CPU tensors here; an empty string when it can."""
+    """Why ``triton``, or on a GPU ``cuda``, cannot run ops on CPU tensors here; an empty string when it can."""
     if name == "triton":
         reason = missing_triton()
         if reason or INTERPRETED:

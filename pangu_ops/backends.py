@@ -90,7 +90,8 @@ def batch_invariant(enabled=True):
 
     In float32 and float16 the native CPU kernels always do, as long as all values are finite; in bfloat16 those of
     ``avx512bf16`` and ``amx`` sum in another order from a few tokens on, unless this mode is on. One token takes no
-    longer in it, many do. The reference makes no such promise: torch's own products sum in another order for other
+    longer in it, many do. On NVIDIA GPUs, of the ops whose pages speak of it, only this mode does, in which few tokens
+    take longer too. The reference makes no such promise: torch's own products sum in another order for other
     shapes.
 
     The choice holds for the whole process until the block ends, whichever library :func:`use` names in between;
@@ -102,6 +103,11 @@ def batch_invariant(enabled=True):
         yield
     finally:
         _set_invariant(before)
+
+
+def is_batch_invariant():
+    """Whether :func:`batch_invariant` holds now."""
+    return _invariant
 
 
 def load():

@@ -4,10 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pangu_ops import attention
+from pangu_ops import attention, batch_invariant, use
 from pangu_ops.ops.attention import example
 
 INT = torch.int32
+ON_GPU = ("triton", "cuda")
 
 
 def batch(*rows, lens, starts):
@@ -40,8 +41,15 @@ def test_attention_equals_torchs(implementation, past, new):
     torch.testing.assert_close(out, wanted.transpose(0, 1))
 
 
+@pytest.fixture
+def invariant(implementation):
+    """The implementation, on a GPU in the mode in which it promises what a CPU always does."""
+    with batch_invariant(implementation in ON_GPU):
+        yield implementation
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_a_mixed_batch_equals_each_sequence_alone_bit_for_bit(implementation, dtype):
+def test_a_mixed_batch_equals_each_sequence_alone_bit_for_bit(invariant, dtype):
     q, k, v, keys, values, table, lens, starts, scale = example(23, 6, 2, 36, 3, B=4, past=70, dtype=dtype)
     before = keys.clone(), values.clone()
     together = attention(q, k, v, keys, values, table, lens, starts, scale)
@@ -54,20 +62,20 @@ def test_a_mixed_batch_equals_each_sequence_alone_bit_for_bit(implementation, dt
             torch.tensor([0, end - begin], dtype=INT),
             scale,
         )
-        if implementation == "reference":  # torch's softmax and products choose by shape how they sum
+        if invariant == "reference":  # torch's softmax and products choose by shape how they sum
             torch.testing.assert_close(together[begin:end], alone)
         else:
             assert torch.equal(together[begin:end], alone)
 
 
-def test_prefill_equals_token_by_token_bit_for_bit(implementation):
+def test_prefill_equals_token_by_token_bit_for_bit(invariant):
     q, k, v, keys, values, table, lens, starts, _ = example(70, 4, 2, 24, 8)
     whole = attention(q, k, v, keys, values, table, lens, starts)
     for token in range(70):
         one = slice(token, token + 1)
         now = batch(table[0].tolist(), lens=[token + 1], starts=[0, 1])
         out = attention(q[one], k[one], v[one], keys, values, *now)
-        if implementation == "reference":
+        if invariant == "reference":
             torch.testing.assert_close(out, whole[one])
         else:
             assert torch.equal(out, whole[one])
@@ -88,6 +96,53 @@ def test_a_chunk_of_scores_that_are_all_minus_infinity_counts_for_nothing(implem
     q, new = torch.full((1, 1, 4), 1e20), torch.zeros(1, 1, 4)
     out = attention(q, new, new, keys, values, *batch([0], lens=[61], starts=[0, 1]))
     torch.testing.assert_close(out[0, 0], values[0, 0, 50:61].mean(0))
+
+
+def guarded(tensor):
+    """A copy with NaN before and after it in memory, or with the largest number."""
+    fill = torch.nan if tensor.is_floating_point() else torch.iinfo(tensor.dtype).max
+    wide = torch.full((tensor.numel() + 512,), fill, dtype=tensor.dtype)
+    inside = wide[256:-256].view(tensor.shape)
+    return inside.copy_(tensor), wide
+
+
+# New tokens of each sequence, tokens before these: few and many tokens together, one or none each, a prompt among none.
+BATCHES = {
+    "decode": ([1, 1, 1], [300, 0, 64]),
+    "drafts": ([3, 2, 4], [100, 131, 7]),
+    "mixed": ([1, 40, 0, 2], [200, 90, 5, 0]),
+    "waiting": ([0, 19, 0, 0, 1] + 15 * [0], [3, 70, 0, 9, 10] + 15 * [2]),
+}
+
+
+@pytest.mark.parametrize("block", [3, 128])
+@pytest.mark.parametrize("heads", [(5, 1), (6, 2), (20, 1)], ids=str)
+@pytest.mark.parametrize("case", BATCHES.values(), ids=BATCHES)
+def test_nothing_else_is_read_or_written(implementation, case, heads, block):
+    """Every slot that no token of the batch is in, and all that lies beside a tensor, holds NaN before and after."""
+    new, past = case
+    (q_heads, kv_heads), lens = heads, [a + b for a, b in zip(new, past)]
+    blocks = [-(-length // block) for length in lens]
+    table, order = torch.full((len(new), max(blocks) + 1), 2**31 - 1, dtype=INT), torch.randperm(sum(blocks) + 1).int()
+    for row, count in enumerate(blocks):
+        table[row, :count], order = order[:count], order[count:]
+    q, k, v = (torch.randn(sum(new), count, 22) for count in (q_heads, kv_heads, kv_heads))
+    paging = table, torch.tensor(lens, dtype=INT), torch.tensor([0, *new], dtype=INT).cumsum(0, dtype=INT)
+    caches = [torch.full((sum(blocks) + 1, kv_heads, block, 22), torch.nan) for _ in range(2)]
+    for row, length in enumerate(past):
+        at = torch.arange(length)
+        for cache in caches:
+            cache[table[row].long()[at // block], :, at % block] = torch.randn(length, kv_heads, 22)
+    copies = [cache.clone() for cache in caches]
+    with use("reference"):
+        wanted = attention(q, k, v, *copies, *paging)
+    inside, wide = zip(*map(guarded, (q, k, v, *caches, *paging)))
+    before = [buffer.clone() for buffer in wide]
+    torch.testing.assert_close(attention(*inside), wanted)
+    assert all(torch.equal(a.nan_to_num(7), b.nan_to_num(7)) for a, b in zip(inside[3:5], copies))
+    for buffer, old in zip(wide, before):
+        for edge in (slice(256), slice(-256, None)):
+            assert torch.equal(buffer[edge].nan_to_num(7), old[edge].nan_to_num(7))
 
 
 def test_autograd_notices_that_the_cache_is_written(implementation):
@@ -127,19 +182,48 @@ BAD = [
     (dict(block_table=GOOD[0].long()), "block_table must be int32, came int64"),
     (dict(context_lens=ints(3, 3)), "context_lens must be [B] with the B of block_table, came [2]"),
     (dict(query_starts=ints(0)), "query_starts must be [B+1] with the B of block_table, came [1]"),
-    (dict(query_starts=ints(0, 2)), "query_starts must rise from 0 to T = 3, came other values"),
-    (dict(query_starts=ints(1, 3)), "query_starts must rise from 0 to T = 3, came other values"),
-    (dict(context_lens=ints(2)), "context_lens must count the new tokens and be at most M * block = 8, came 2"),
-    (dict(context_lens=ints(9)), "context_lens must count the new tokens and be at most M * block = 8, came 9"),
+]
+# What only the values tell, and the tokens that it leaves without a result on a GPU, where nobody looks at them first.
+BAD_VALUES = [
+    (dict(query_starts=ints(0, 2)), "query_starts must rise from 0 to T = 3, came other values", [2]),
+    (dict(query_starts=ints(1, 3)), "query_starts must rise from 0 to T = 3, came other values", [0]),
+    (
+        dict(context_lens=ints(2)),
+        "context_lens must count the new tokens and be at most M * block = 8, came 2",
+        [0, 1, 2],
+    ),
+    (
+        dict(context_lens=ints(9)),
+        "context_lens must count the new tokens and be at most M * block = 8, came 9",
+        [0, 1, 2],
+    ),
     (
         dict(block_table=ints(5, 0)[None]),
         "block_table must hold numbers of blocks below N = 5 for every context, came 5",
+        [0, 1, 2],
     ),
     (
         dict(block_table=ints(0, -1)[None], context_lens=ints(5)),
         "block_table must hold numbers of blocks below N = 5 for every context, came -1",
+        [2],
     ),
 ]
+
+
+@pytest.mark.parametrize("changes, message, lost", BAD_VALUES, ids=[message for _, message, _ in BAD_VALUES])
+def test_values_that_point_outside(implementation, changes, message, lost):
+    q, k, v, keys, values, *paging = changed(**changes)
+    keys, values = torch.full_like(keys, 3), torch.full_like(values, 3)
+    if implementation not in ON_GPU:
+        with pytest.raises(RuntimeError) as error:
+            attention(q, k, v, keys, values, *paging)
+        assert str(error.value).splitlines()[0] == f"attention: {message}"
+        assert keys.eq(3).all() and values.eq(3).all()
+        return
+    out = attention(q, k, v, keys, values, *paging)
+    kept = sum(1 for token in range(3) if token not in lost)
+    assert out[lost].isnan().all()
+    assert keys.eq(0).sum() == values.eq(0).sum() == kept * 2 * 8
 
 
 @pytest.mark.parametrize("changes, message", BAD, ids=[message for _, message in BAD])

@@ -30,7 +30,11 @@ def attention(q, k, v, key_cache, value_cache, block_table, context_lens, query_
 
     Returns:
         ``[T, Hq, D]`` of the dtype of ``q``. The softmax and all sums run in fp32. On CPU a token's result does not
-        depend on what else is in the call, as long as all values are finite. No gradient passes.
+        depend on what else is in the call, as long as all values are finite; on a GPU that takes
+        :func:`pangu_ops.batch_invariant`. No gradient passes.
+
+    On a GPU no value of ``block_table``, ``context_lens`` and ``query_starts`` is refused: a token that belongs to no
+    sequence, or whose context cannot be or lies outside the cache, gets NaN and is not written.
 
     Equivalent to, for each sequence, with ``keys`` and ``values`` its whole context ``[Hk, L, D]``::
 

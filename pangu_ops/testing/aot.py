@@ -38,6 +38,11 @@ SHAPES = {
     "add_rms_norm": {"decode": dict(T=1, H=5120)},
     "rotary": {"decode": dict(T=1, Hq=40, Hk=8, D=128)},
     "silu_mul": {"decode": dict(T=1, I=1344)},
+    "attention": {
+        "decode": dict(T=1, Hq=40, Hk=8, D=128, past=4096, block=128),
+        "draft": dict(T=24, Hq=40, Hk=8, D=128, B=4, past=1024, block=128),
+        "prefill": dict(T=512, Hq=40, Hk=8, D=128, B=2, past=100, block=128),
+    },
 }
 COLUMNS = ("op", "case", "dtype", "gpu", "launch", "kernel", "warps", "registers", "shared", "stack", "mma")
 MMA = {"wgmma.mma_async": "wgmma", "tcgen05.mma": "tcgen05", "mma.sync": "mma"}  # PTX instruction to name

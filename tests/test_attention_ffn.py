@@ -4,6 +4,8 @@ import torch.nn.functional as F
 
 from pangu_ops import attention, attention_ffn, rms_norm, rotary, silu_mul
 from pangu_ops.ops.attention_ffn import example
+from pangu_ops.registry import PAGES
+from pangu_ops.testing.compare import mismatch
 
 SIZES = dict(T=11, H=24, Hq=6, Hk=2, D=4, I=20, B=3, past=9, block=3)
 
@@ -37,6 +39,21 @@ def test_in_float32_sequences_alone_give_the_same_bits(implementation):
         assert torch.equal(attention_ffn(*one), together[begin:end])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("sizes", [dict(T=150, H=64, D=32, I=300), dict(T=20, H=23, D=22, I=19)], ids=str)
+def test_many_tokens(implementation, sizes, dtype):
+    """Large tiles, and sizes that no tile and no vector fits."""
+    args = example(**sizes, Hq=4, Hk=1, B=2, past=9, block=16, dtype=dtype)
+    assert not mismatch(PAGES["attention_ffn"], args, attention_ffn(*args))
+
+
+def test_activations_that_are_large_before_their_norm(implementation):
+    args = example(**SIZES, dtype=torch.float16)
+    args[0].mul_(1e4)
+    args[1].mul_(30)
+    assert not mismatch(PAGES["attention_ffn"], args, attention_ffn(*args))
+
+
 NAMES = (
     "x input_norm qkv_weight qkv_bias o_weight o_bias ffn_norm gate_up down cos sin "
     "key_cache value_cache block_table context_lens query_starts"
@@ -60,10 +77,6 @@ BAD = [
     (dict(down=torch.zeros(8, 5)), "down must be [H, I] = [8, 6], came [8, 5]"),
     (dict(cos=torch.zeros(3, 3)), "cos must be [T, D/2] = [3, 2], came [3, 3]"),
     (dict(sin=ARGS["sin"].half()), "sin must be float32, came float16"),
-    (
-        dict(query_starts=torch.tensor([0, 4], dtype=torch.int32)),
-        "query_starts must rise from 0 to T = 3, came other values",
-    ),
 ]
 
 
@@ -72,3 +85,15 @@ def test_bad_input_is_refused(implementation, changes, message):
     with pytest.raises(RuntimeError) as error:
         attention_ffn(**ARGS | changes)
     assert str(error.value).splitlines()[0] == f"attention_ffn: {message}"
+
+
+def test_values_that_point_outside(implementation):
+    """Refused, but on a GPU, where nobody looks at them first: their tokens get NaN and leave the cache alone."""
+    starts = torch.tensor([0, 4], dtype=torch.int32)
+    before = ARGS["key_cache"].clone()
+    if implementation in ("triton", "cuda"):
+        assert attention_ffn(**ARGS | dict(query_starts=starts)).isnan().all()
+    else:
+        with pytest.raises(RuntimeError, match="^attention_ffn: query_starts must rise from 0 to T = 3, came other"):
+            attention_ffn(**ARGS | dict(query_starts=starts))
+    assert torch.equal(ARGS["key_cache"], before)

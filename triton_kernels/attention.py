@@ -212,8 +212,8 @@ def decode_kernel(
             else:
                 slot = ((b.to(tl.int64) * HK + h) * SPLITS + split) * BLOCK_M + row
                 d = tl.arange(0, BLOCK_D)[None, :]
-                part = sums / tl.where(total == 0.0, 1.0, total)[:, None]  # a row may see none of these keys
-                tl.store(parts + slot[:, None] * D + d, part, mask=(row < rows)[:, None] & (d < D))
+                total = tl.where(total == 0.0, 1.0, total)  # a row may see none of these keys
+                tl.store(parts + slot[:, None] * D + d, sums / total[:, None], mask=(row < rows)[:, None] & (d < D))
                 tl.store(weights + slot, top + tl.log2(total), mask=row < rows)
     elif ALONE:  # a prompt beside sequences without tokens: right, but slow
         for tile in range(split * BLOCK_M, rows, SPLITS * BLOCK_M):
@@ -342,9 +342,11 @@ def attend(q, key_cache, value_cache, block_table, context_lens, query_starts, s
     cache = key_cache, value_cache, block_table, context_lens, query_starts
     scale = (d**-0.5 if scale is None else scale) / math.log(2)
 
-    few = 0  # most rows of a sequence that is not for the prefill kernel
-    if not invariant:
-        few = min(max(triton.next_power_of_2(triton.cdiv(tokens, batch) * group), 16), 64, most)
+    # Most rows of a sequence that is not for the prefill kernel.
+    few = min(max(triton.next_power_of_2(triton.cdiv(tokens, batch) * group), 16), 64, most)
+    if invariant or batch == 1 and rows > few:
+        few = 0
+    else:
         wanted = triton.cdiv(2 * gpu.num_sms, batch * kv_heads)
         splits = min(wanted, triton.cdiv(columns * size, block_n), MAX_SPLITS, max(8192 // block_d, 1))
         slots = batch * kv_heads * splits * few if splits > 1 else 0

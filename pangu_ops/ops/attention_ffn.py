@@ -54,6 +54,8 @@ def attention_ffn(
         ``[T, H]`` of the dtype of ``x``. Sums run in fp32. In float32 a token's result does not depend on what else is
         in the call. No gradient passes.
 
+    On a GPU no value of ``block_table``, ``context_lens`` and ``query_starts`` is refused: see :func:`attention`.
+
     Equivalent to::
 
         q, k, v = F.linear(rms_norm(x, input_norm, eps), qkv_weight, qkv_bias).view(T, -1, D).split((Hq, Hk, Hk), 1)

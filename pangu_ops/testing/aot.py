@@ -26,6 +26,7 @@ SHARED_LIMIT = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024} 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # What is launched of each op: the sizes of Pangu Pro MoE, of Pangu Embedded 7B for dense blocks, at decode and prefill.
 # Fewer experts than it has: only their sizes choose kernels.
+EMBEDDED = dict(H=4096, Hq=32, Hk=8, D=128, I=12800, block=128)
 SHAPES = {
     "moge_gating": {
         "decode": dict(T=1, E=64, G=8, k=1, scale=True),
@@ -42,6 +43,11 @@ SHAPES = {
         "decode": dict(T=1, Hq=40, Hk=8, D=128, past=4096, block=128),
         "draft": dict(T=24, Hq=40, Hk=8, D=128, B=4, past=1024, block=128),
         "prefill": dict(T=512, Hq=40, Hk=8, D=128, B=2, past=100, block=128),
+    },
+    "attention_ffn": {
+        "decode": dict(T=1, **EMBEDDED, past=1024),
+        "batch": dict(T=48, **EMBEDDED, B=48, past=100),
+        "prefill": dict(T=1024, **EMBEDDED),
     },
 }
 COLUMNS = ("op", "case", "dtype", "gpu", "launch", "kernel", "warps", "registers", "shared", "stack", "mma")

@@ -239,25 +239,29 @@ def merge_kernel(
     SIZE: tl.constexpr,
     SPLITS: tl.constexpr,
     PADDED: tl.constexpr,
+    ROWS: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    b, h, row = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    """A program owns ROWS rows; the sum over splits has one order, whatever their number of keys."""
+    b, h, row = tl.program_id(0), tl.program_id(1), tl.program_id(2) * ROWS + tl.arange(0, ROWS)
     begin, new, length = sequence(b, query_starts, context_lens, T, M * SIZE)
-    if (row < new * G) & (new * G <= BLOCK_M):
-        splits = tl.arange(0, PADDED)
+    rows = new * G
+    if (tl.program_id(2) * ROWS < rows) & (rows <= BLOCK_M):
+        splits = tl.arange(0, PADDED)[:, None]
         first, stop = span(splits, length, SPLITS, BLOCK_N)
-        used = (splits < SPLITS) & (first < stop)
-        slot = ((b.to(tl.int64) * HK + h) * SPLITS + splits) * BLOCK_M + row
+        used = (splits < SPLITS) & (first < stop) & (row < rows)[None, :]
+        slot = ((b.to(tl.int64) * HK + h) * SPLITS + splits) * BLOCK_M + row[None, :]
         weight = tl.load(weights + slot, mask=used, other=float("-inf"))
-        top = tl.max(weight)
-        weight = tl.exp2(weight - tl.where(top == float("-inf"), 0.0, top))
-        d = tl.arange(0, BLOCK_D)
-        part = tl.load(parts + slot[:, None] * D + d[None, :], mask=used[:, None] & (d < D)[None, :], other=0.0)
-        result = tl.sum(part * weight[:, None], 0) / tl.sum(weight)
-        at = ((begin + row // G).to(tl.int64) * HK * G + h * G + row % G) * D
-        tl.store(out + at + d, result.to(out.dtype.element_ty), mask=d < D)
+        top = tl.max(weight, 0)
+        weight = tl.exp2(weight - tl.where(top == float("-inf"), 0.0, top)[None, :])
+        d = tl.arange(0, BLOCK_D)[None, None, :]
+        part = tl.load(parts + slot[:, :, None] * D + d, mask=used[:, :, None] & (d < D), other=0.0)
+        total = tl.where(row < rows, tl.sum(weight, 0), 1.0)
+        result = tl.sum(part * weight[:, :, None], 0) / total[:, None]
+        at, mask = elements(row, rows, begin, h, HK * G * D, G, D, BLOCK_D)
+        tl.store(out + at, result.to(out.dtype.element_ty), mask=mask)
 
 
 @triton.jit(do_not_specialize=["T", "B", "M", "N", "scale"])
@@ -325,7 +329,7 @@ def attend(q, key_cache, value_cache, block_table, context_lens, query_starts, s
     ``invariant``: a token's bits depend on its own context alone; else on how the sizes of the batch split it.
     """
     (tokens, heads, d), (blocks, kv_heads, size, _), (batch, columns) = q.shape, key_cache.shape, block_table.shape
-    if 0 in (tokens, batch, columns):
+    if 0 in (tokens, batch, columns, blocks):
         return
     gpu, group, rows = gpu_of(q), heads // kv_heads, tokens * (heads // kv_heads)
     # What registers hold of rows, and stages of keys and values: less without wgmma, and where products are sums.
@@ -338,7 +342,6 @@ def attend(q, key_cache, value_cache, block_table, context_lens, query_starts, s
         fp_fusion=False,  # a masked key and one that is not must give the same bits
         num_stages=3 if block_n * block_d * size_of <= 16384 else 2,
     )
-    warps = 4 if tensor_cores else 8
     cache = key_cache, value_cache, block_table, context_lens, query_starts
     scale = (d**-0.5 if scale is None else scale) / math.log(2)
 
@@ -353,17 +356,19 @@ def attend(q, key_cache, value_cache, block_table, context_lens, query_starts, s
         parts, weights = (q.new_empty(slots * width, dtype=torch.float32) for width in (d, 1))
         sizes_of_split = dict(SPLITS=splits, BLOCK_M=few, **sizes)
         launch(decode_kernel, (batch, kv_heads, splits), q, *cache, out, parts, weights, scale, tokens, columns, blocks,
-               q.stride(0), ALONE=tokens <= batch, **sizes_of_split, **options,
-               num_warps=warps)  # fmt: skip
+               q.stride(0), ALONE=tokens <= batch, **sizes_of_split, **options)  # fmt: skip
         if splits > 1:
-            launch(merge_kernel, (batch, kv_heads, min(few, rows)), parts, weights, context_lens, query_starts, out,
-                   tokens, columns, PADDED=triton.next_power_of_2(splits), **sizes_of_split)  # fmt: skip
+            padded = triton.next_power_of_2(splits)
+            together = min(few, max(8192 // (padded * block_d), 1))
+            grid = (batch, kv_heads, triton.cdiv(min(few, rows), together))
+            launch(merge_kernel, grid, parts, weights, context_lens, query_starts, out, tokens, columns,
+                   PADDED=padded, ROWS=together, **sizes_of_split)  # fmt: skip
         if tokens <= batch or rows <= few:
             return
     tiles = rows // most + min(batch, rows // (few + 1))
     launch(prefill_kernel, (tiles * kv_heads,), q, *cache, out, scale, tokens, batch, columns, blocks, q.stride(0),
            BATCH=triton.next_power_of_2(batch), FEW=few, BLOCK_M=most, **sizes, **options,
-           num_warps=8 if most == 128 else warps)  # fmt: skip
+           num_warps=8 if most == 128 else 4)  # fmt: skip
 
 
 def attention(q, k, v, key_cache, value_cache, block_table, context_lens, query_starts, scale=None):

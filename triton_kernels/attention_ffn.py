@@ -1,8 +1,9 @@
 """attention_ffn: queries, keys and values; attention; output; gate and up; down: six launches for one token.
 
 A program of the first step owns tokens and columns of both halves of a head: it rotates them, and puts keys and values
-where the cache has them. The others are attention's kernels and dense layers with what follows these. The norms are part
-of the products that read them while tokens are few, and launches of their own where products should run at full speed.
+where the cache has them. The others are attention's kernels and dense layers with what follows these. The norms
+are part of the products that read them while tokens are few, and launches of their own where products are to run at
+full speed.
 """
 
 import torch

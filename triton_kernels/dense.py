@@ -154,7 +154,7 @@ def tile_for(x, rows, most, invariant):
     """A tile of at most ``most`` of the weights' ``rows``; ``invariant``: whatever the number of tokens."""
     gpu, tokens = gpu_of(x), x.shape[0]
     if x.element_size() == 4:
-        return Tile(min(64, most), 16, 32, 4, 2)
+        return Tile(min(64, most), 32, 32, 8, 2)
     if invariant:
         return Tile(min(64, most), 64, 64, 4, 4)
     if tokens <= 64:
@@ -185,8 +185,8 @@ def launch_dense(kernel, x, weight, parts, inner, norm, *rest, eps=0.0, invarian
     tile = tile_for(x, rows, parts * triton.next_power_of_2(max(inner, 16)), invariant)
     columns = tile.rows // parts
     grid = (triton.cdiv(tokens, tile.tokens) * outer * triton.cdiv(inner, columns),)
-    # Few tokens: the normed rows come from registers, and a warp copies what it needs of the weights by itself.
-    if tile.tokens > FEW and norm is None and 0 not in (*x.shape, *weight.shape):
+    # Few tokens: a warp copies what it needs by itself. Without tensor cores nothing reads what TMA writes well.
+    if tile.tokens > FEW and norm is None and x.element_size() == 2 and 0 not in (*x.shape, *weight.shape):
         x = descriptor(x, [tile.tokens, tile.depth])
         weight = descriptor(weight.view(outer * parts, inner, depth), [parts, columns, tile.depth])
     launch(kernel, grid, x, weight, norm, *rest, tokens, depth, eps, PARTS=parts, INNER=inner, BLOCK_T=tile.tokens,

@@ -34,8 +34,8 @@ def attention(q, k, v, key_cache, value_cache, block_table, context_lens, query_
         :func:`pangu_ops.batch_invariant`. No gradient passes.
 
     On a GPU no value of ``block_table``, ``context_lens`` and ``query_starts`` is refused: a token that belongs to no
-    sequence, or whose context cannot be or lies outside the cache, gets NaN and is not written; what comes is open where
-    ``query_starts`` falls.
+    sequence, or whose context cannot be or lies outside the cache, gets NaN and is not written; what comes is open
+    where ``query_starts`` falls.
 
     Equivalent to, for each sequence, with ``keys`` and ``values`` its whole context ``[Hk, L, D]``::
 

@@ -55,6 +55,7 @@ SHAPES = {
         "batch": dict(T=48, **EMBEDDED, B=48, past=100),
         "prefill": dict(T=1024, **EMBEDDED),
     },
+    "sampling_probs": {"decode": dict(T=1, V=153376), "batch": dict(T=64, V=153376)},
 }
 COLUMNS = ("op", "case", "dtype", "gpu", "launch", "kernel", "warps", "registers", "shared", "stack", "mma")
 MMA = {"wgmma.mma_async": "wgmma", "tcgen05.mma": "tcgen05", "mma.sync": "mma"}  # PTX instruction to name

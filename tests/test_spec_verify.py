@@ -153,12 +153,13 @@ def test_logits_without_a_finite_maximum_are_flagged(implementation, row):
 
 def test_short_drafts_give_what_they_give_alone(implementation):
     """A draft of 2 filled up with -1, and ids past the vocabulary: neither moves another number."""
+    T = 10 if implementation == "triton" else 40  # the interpreter is slow
     for method in ("rejection", "block", "typical"):
-        args = list(PAGES["spec_verify"].example(T=40, N=2, V=50, method=method, seed=5))
+        args = list(PAGES["spec_verify"].example(T, N=2, V=50, method=method, seed=5))
         args[0] = args[0].clamp(min=0)
         alone = spec_verify(*args)
         for filler in (-1, 50, 2**31 - 1, -(2**31)):
-            longer = list(PAGES["spec_verify"].example(T=40, N=4, V=50, method=method, seed=6))
+            longer = list(PAGES["spec_verify"].example(T, N=4, V=50, method=method, seed=6))
             longer[0][:, :2], longer[0][:, 2:] = args[0], filler
             longer[2][:, :3], longer[3][:, :2] = args[2], args[3]
             longer[4][:, :2], longer[4][:, 4] = args[4][:, :2], args[4][:, 2]
@@ -226,14 +227,6 @@ ARGS = dict(zip("draft_ids parents target draft_probs uniforms".split(), PAGES["
         (dict(draft_ids=torch.zeros(2, 3)), "draft_ids must be int32 or int64, came float32"),
         (dict(parents=torch.zeros(4).int()), r"parents must be \[N\] or \[B, N\] = \[3\] or \[2, 3\], came \[4\]"),
         (dict(parents=torch.arange(-1, 2)), "parents must be int32, came int64"),
-        (dict(parents=torch.tensor([-1, 2, 1]).int()), "parents must be -1 or an earlier node, came 2 for node 1"),
-        (dict(parents=torch.tensor([0, 0, 1]).int()), "parents must be -1 or an earlier node, came 0 for node 0"),
-        (dict(parents=torch.tensor([-1, 0, -2]).int()), "parents must be -1 or an earlier node, came -2 for node 2"),
-        (dict(parents=torch.tensor([-1, 0, 2**31 - 1]).int()), f"an earlier node, came {2**31 - 1} for node 2"),
-        (
-            dict(parents=torch.tensor([-1, -1, 1]).int(), method="block"),
-            "parents must be a chain for block verification, came -1 for node 1",
-        ),
         (dict(method="lossless"), "method must be greedy, rejection, block or typical, came lossless"),
         (dict(target=torch.ones(2, 3, 5)), r"target must be \[B, N \+ 1, V\] = \[2, 4, V\], came \[2, 3, 5\]"),
         (dict(target=torch.ones(2, 4, 5).half()), "target must be float32, came float16"),
@@ -252,3 +245,28 @@ ARGS = dict(zip("draft_ids parents target draft_probs uniforms".split(), PAGES["
 def test_refusals(implementation, changes, message):
     with pytest.raises(RuntimeError, match=f"^spec_verify: .*{message}"):
         spec_verify(**ARGS | changes)
+
+
+@pytest.mark.parametrize(
+    "tree, method, message",
+    [
+        ([-1, 2, 1], "greedy", "-1 or an earlier node, came 2 for node 1"),
+        ([0, 0, 1], "rejection", "-1 or an earlier node, came 0 for node 0"),
+        ([-1, 0, -2], "typical", "-1 or an earlier node, came -2 for node 2"),
+        ([-1, 0, 2**31 - 1], "rejection", f"-1 or an earlier node, came {2**31 - 1} for node 2"),
+        ([-1, -1, 1], "block", "a chain for block verification, came -1 for node 1"),
+    ],
+)
+def test_trees_that_are_none(implementation, tree, method, message):
+    """A GPU cannot raise for a value without being waited for: there the sequence is flagged, and no other."""
+    args = list(PAGES["spec_verify"].example(3, 3, 5, method=method))
+    clean = spec_verify(*args)
+    args[1] = args[1].repeat(3, 1)
+    args[1][1] = torch.tensor(tree)
+    if implementation not in ("triton", "cuda"):
+        with pytest.raises(RuntimeError, match=f"^spec_verify: parents must be {message}"):
+            spec_verify(*args)
+        return
+    came = spec_verify(*args)
+    assert came[1][1] == -1 and (came[0][1] == -1).all() and (came[2][1] == -1).all()
+    assert all(torch.equal(a[::2], b[::2]) for a, b in zip(clean, came))

@@ -20,7 +20,7 @@ SCALE = tl.constexpr(2.0**44)  # probabilities are summed as multiples of 1 / SC
 ROUNDER = tl.constexpr(1.5 * 2.0**52)  # with it added, a float64 holds an integer in its low bits, ties to even
 ROUNDER_BITS = tl.constexpr(0x4338000000000000)
 INFINITE = tl.constexpr(0x7F800000)
-AT_ONCE = 8192  # elements of a row that a walk sums at once
+AT_ONCE = 4096  # elements of a row that a walk sums at once
 
 
 @triton.jit
@@ -97,18 +97,17 @@ def block_of(above, p, q, u, lanes, N):
 
 
 @triton.jit
-def rejection_stops(row, above, p, q, u, lanes, N):
-    """Whether a walk can stop in this row, as far as the numbers of the drafts tell."""
+def first_stop(above, p, q, u, lanes, N):
+    """The row where a walk first rejects a child or ends, that child or N, and how many others there are to try."""
     accepted = tl.where(u * q < p, 1, 0)
-    stop, rejected = 0, N
+    row, rejected = 0, N
     for node in range(N):
-        if (rejected == N) & (pick(above, node, lanes) == stop - 1):
+        if (rejected == N) & (pick(above, node, lanes) == row - 1):
             if pick(accepted, node, lanes) == 1:
-                stop = node + 1
+                row = node + 1
             else:
                 rejected = node
-    others = tl.sum(tl.where((above == stop - 1) & (lanes > rejected), 1, 0))
-    return (row == stop) | ((others > 0) & (row > rejected + 1))
+    return row, rejected, tl.sum(tl.where((above == row - 1) & (lanes > rejected), 1, 0))
 
 
 @triton.jit
@@ -162,29 +161,35 @@ def scan_kernel(
     LANES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    b, row, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
-    lanes = tl.arange(0, LANES)
+    b, chunk, lanes = tl.program_id(0).to(tl.int64), tl.program_id(2), tl.arange(0, LANES)
     ids, above, _ = drafts_of(draft_ids, parents, b, lanes, N, tree_stride, METHOD)
     above, p, q, u = numbers_of(target, draft_probs, uniforms, ids, above, b, lanes, N, V)
-    child, weight = first_child(above, row, lanes, N), tl.full((), 1.0, tl.float64)
-    wanted = (row == 0) | (pick(above, row - 1, lanes) > -2)
     if METHOD == "rejection":
-        wanted = wanted & rejection_stops(row, above, p, q, u, lanes, N)
+        stop, rejected, others = first_stop(above, p, q, u, lanes, N)
     elif METHOD == "block":
         length, kept, whole = block_of(above, p, q, u, lanes, N)
-        wanted = tl.where(whole, row == length, row < length)
-        weight = tl.where(row > 0, pick(kept, row - 1, lanes), weight)
-    if wanted:
-        tokens = chunk * BLOCK + tl.arange(0, BLOCK)
-        p = tl.load(target + (b * (N + 1) + row) * V + tokens, mask=tokens < V, other=0.0).to(tl.float64)
-        tl.store(part_of(parts, b, row, 0, N, chunks) + chunk, total_of(p, is_probability(p)))
-        if child < N:
-            if METHOD == "typical":
-                entropy = tl.where(p > 0, -p * tl.log(tl.where(p > 0, p, 1.0)), 0.0)
-                tl.store(part_of(parts, b, row, 1, N, chunks) + chunk, tl.sum(integers(entropy)))
-            else:
-                left, valid = take(weight * p, draft_probs, b * N + child, pick(ids, child, lanes), 1.0, tokens, V)
-                total = total_of(left, is_probability(p) & valid)
+    tokens = chunk * BLOCK + tl.arange(0, BLOCK)
+    for row in range(tl.program_id(1), N + 1, tl.num_programs(1)):
+        weight = tl.full((), 1.0, tl.float64)
+        if METHOD == "rejection":
+            wanted = (row == stop) | ((others > 0) & (row > rejected + 1))
+        elif METHOD == "block":
+            wanted = tl.where(whole, row == length, row < length)
+            weight = tl.where(row > 0, pick(kept, row - 1, lanes), weight)
+        else:
+            wanted = (row == 0) | (pick(above, row - 1, lanes) > -2)
+        if wanted:
+            child = first_child(above, row, lanes, N)
+            mine = tl.load(target + (b * (N + 1) + row) * V + tokens, mask=tokens < V, other=0.0).to(tl.float64)
+            tl.store(part_of(parts, b, row, 0, N, chunks) + chunk, total_of(mine, is_probability(mine)))
+            if child < N:
+                if METHOD == "typical":
+                    entropy = tl.where(mine > 0, -mine * tl.log(tl.where(mine > 0, mine, 1.0)), 0.0)
+                    total = tl.sum(integers(entropy))
+                else:
+                    draft = pick(ids, child, lanes)
+                    left, valid = take(weight * mine, draft_probs, b * N + child, draft, 1.0, tokens, V)
+                    total = total_of(left, is_probability(mine) & valid)
                 tl.store(part_of(parts, b, row, 1, N, chunks) + chunk, total)
 
 
@@ -457,26 +462,26 @@ def spec_verify(
     parts = None if by_id else target.new_empty(batch, nodes + 1, 2, chunks, dtype=torch.int64)
 
     args = draft_ids, parents, target, draft_probs, uniforms, parts
-    sizes = nodes, columns, chunks, nodes if parents.dim() == 2 else 0
-    lanes = triton.next_power_of_2(nodes + 1)
-    grid = (batch, nodes + 1, chunks)
+    sizes = nodes, columns, chunks
+    tree = dict(tree_stride=nodes if parents.dim() == 2 else 0, METHOD=method, LANES=triton.next_power_of_2(nodes + 1))
+    # A chain is scanned in one row; other rows are parted between programs where these would be too few.
+    together = method == "rejection" or batch * chunks >= 4 * gpu_of(target).num_sms
+    grid = (batch, 1 if together else nodes + 1, chunks)
     # Nothing may be fused: each product is rounded before it is subtracted, as everywhere else.
     if method != "greedy":
-        launch(
-            scan_kernel, grid, *args, *sizes, METHOD=method, LANES=lanes, BLOCK=block, num_warps=warps, fp_fusion=False
-        )
+        launch(scan_kernel, grid, *args, *sizes, **tree, BLOCK=block, num_warps=warps, fp_fusion=False)
     elif not by_id:
-        launch(likeliest_kernel, grid, draft_ids, target, parts, *sizes[:3], BLOCK=block, num_warps=warps)
+        grid = (batch, nodes + 1, chunks)
+        launch(likeliest_kernel, grid, draft_ids, target, parts, *sizes, BLOCK=block, num_warps=warps)
     launch(
         walk_kernel,
         (batch,),
         *args,
         *results,
         *sizes,
-        METHOD=method,
+        **tree,
         THRESHOLD=typical_threshold if method == "typical" else 0.0,
         ALPHA=typical_alpha if method == "typical" else 0.0,
-        LANES=lanes,
         CHUNKS=triton.next_power_of_2(chunks),
         BLOCK=block,
         PANEL=min(triton.next_power_of_2(chunks), max(AT_ONCE // block, 1)),

@@ -56,7 +56,8 @@ def spec_verify(
         is not finite, or rows without mass gets ``num_accepted`` -1 and tokens of -1; no other sequence is touched.
 
     Every backend gives the same tokens bit for bit: products are float64, sums are of multiples of 2**-44. Only the
-    entropy of ``"typical"`` is rounded. Raises for parents that are no earlier node. There is no gradient.
+    entropy of ``"typical"`` is rounded. Parents that are no earlier node, or for ``"block"`` no chain, raise on CPU; a
+    GPU, which cannot without being waited for, flags their sequence as above. There is no gradient.
 
     Equivalent to (a chain, one sequence)::
 

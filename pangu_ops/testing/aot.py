@@ -54,6 +54,12 @@ SHAPES = {
         "decode": dict(T=1, **EMBEDDED, past=1024),
         "batch": dict(T=48, **EMBEDDED, B=48, past=100),
         "prefill": dict(T=1024, **EMBEDDED),
+    "spec_verify": {
+        "block": dict(T=1, N=4, V=153376, method="block"),
+        "greedy": dict(T=1, N=4, V=153376, method="greedy"),
+        "tree": dict(T=1, N=8, V=153376, tree=(-1, -1, 0, 0, 1, 2, -1, 2)),
+        "typical": dict(T=1, N=8, V=153376, method="typical"),
+        "batch": dict(T=8, N=4, V=153376),
     },
     "sampling_probs": {"decode": dict(T=1, V=153376), "batch": dict(T=64, V=153376)},
 }

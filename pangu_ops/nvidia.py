@@ -10,7 +10,7 @@ import os
 
 import torch
 
-from pangu_ops.registry import LIB
+from pangu_ops.registry import LIB, check
 from pangu_ops.schemas import OPS
 
 # Triton reads it once, when it is imported: from then on kernels run on the CPU, statement by statement.
@@ -32,7 +32,17 @@ def has_triton(op):
 @functools.cache
 def triton_kernel(op):
     """The function that launches the op's Triton kernels, with the arguments of the schema."""
-    return getattr(importlib.import_module(module(op)), op)
+    launcher = getattr(importlib.import_module(module(op)), op)
+    names = [argument.name for argument in getattr(torch.ops.pangu, op).default._schema.arguments]
+
+    def run(*args, **kwargs):
+        for name, arg in zip(names, args):
+            if isinstance(arg, torch.Tensor) and arg.is_floating_point():  # the page lets the others be like this one
+                check(arg.dtype != torch.float64, op, f"{name} must be float32, bfloat16 or float16", arg.dtype)
+                break
+        return launcher(*args, **kwargs)
+
+    return launcher if op == "spec_verify" else run  # which says it in words of its own
 
 
 def register():

@@ -29,14 +29,24 @@ def implementation(request):
         yield request.param
 
 
+@pytest.hookimpl(tryfirst=True)  # before marks are looked at
 def pytest_collection_modifyitems(config, items):
-    """In emulation, CUDA's kernels are tested op by op: ops that have none would run the reference again."""
+    """Without a GPU its kernels are interpreted or emulated: what would take long is marked, and what tests nothing left
+    out. CUDA's are tested op by op: through ops that have none the reference would be tested again.
+    """
+
+    def parameter(item, name):
+        return item.callspec.params.get(name) if hasattr(item, "callspec") else None
 
     def tests_nothing(item):
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        op = parameters.get("name", item.path.stem.removeprefix("test_"))
-        return parameters.get("implementation") == "cuda" and op not in IN_CUDA
+        op = parameter(item, "name") or item.path.stem.removeprefix("test_")
+        return parameter(item, "implementation") == "cuda" and op not in IN_CUDA
 
-    if not torch.cuda.is_available():
-        config.hook.pytest_deselected(items=[item for item in items if tests_nothing(item)])
-        items[:] = [item for item in items if not tests_nothing(item)]
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        interpreted = "triton" in (parameter(item, "implementation"), parameter(item, "native"))
+        if interpreted and item.get_closest_marker("many_steps"):
+            item.add_marker(pytest.mark.slow)
+    config.hook.pytest_deselected(items=[item for item in items if tests_nothing(item)])
+    items[:] = [item for item in items if not tests_nothing(item)]

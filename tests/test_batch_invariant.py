@@ -204,6 +204,7 @@ def shipped(request):
     return pangu_ops.load_model(request.param)
 
 
+@pytest.mark.many_steps
 def test_a_chunk_that_is_verified_has_the_logits_of_single_steps(native, shipped):
     """What speculative decoding needs: five drafted tokens in one call, or one after the other."""
     assert shipped.embed.weight.dtype == torch.bfloat16

@@ -40,11 +40,13 @@ def test_logits_are_those_of_the_official_code(model, implementation, number):
     assert (logits - GOLDEN[f"logits.{number}"]).abs().max() < 1e-4
 
 
+@pytest.mark.many_steps
 def test_greedy_tokens_are_those_of_the_official_code(model, implementation):
     prompt, output = (GOLDEN[f"greedy.{name}"][0].tolist() for name in ("prompt", "output"))
     assert pangu_ops.generate(model, prompt, max_new_tokens=len(output)) == output
 
 
+@pytest.mark.many_steps
 @pytest.mark.parametrize("lengths", [[1] * 33, [20, 13], [32, 1]], ids=["token by token", "two pieces", "prefill, 1"])
 def test_pieces_through_the_cache_equal_one_pass(model, implementation, lengths):
     ids, cache = GOLDEN["ids.1"], KVCache(model.config, 2, 33)
@@ -55,6 +57,7 @@ def test_pieces_through_the_cache_equal_one_pass(model, implementation, lengths)
         assert torch.equal(pieces, model(ids))
 
 
+@pytest.mark.many_steps
 def test_a_batch_of_unequal_lengths_equals_each_sequence_alone_bit_for_bit(model, implementation):
     """Prefill of three lengths, then a step in which one row has two new ids, one has one and one none."""
     generator, counts = torch.Generator().manual_seed(0), ([20, 7, 13], [2, 0, 1])

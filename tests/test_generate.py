@@ -19,6 +19,7 @@ def model():
     return pangu_ops.load_model(TINY)
 
 
+@pytest.mark.many_steps
 def test_greedy_tokens_are_those_of_the_official_code(model, implementation):
     assert pangu_ops.generate(model, PROMPT, max_new_tokens=24) == OUTPUT
 

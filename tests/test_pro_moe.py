@@ -50,6 +50,7 @@ def test_logits_are_those_of_the_official_code(model, implementation, number):
     assert (logits - GOLDEN[f"logits.{number}"]).abs().max() < 1e-4
 
 
+@pytest.mark.many_steps
 @pytest.mark.parametrize("lengths", [[1] * 33, [20, 13], [32, 1]], ids=["token by token", "two pieces", "prefill, 1"])
 def test_pieces_through_the_cache_equal_one_pass(model, implementation, lengths):
     ids = GOLDEN["ids.1"]
@@ -64,6 +65,7 @@ def test_pieces_through_the_cache_equal_one_pass_where_rounding_is_small():
         assert (in_steps(model, ids, *[1] * 16) - model(ids)).abs().max() < 1e-5
 
 
+@pytest.mark.many_steps
 def test_rows_of_a_batch_do_not_touch_each_other(model, implementation):
     ids = GOLDEN["ids.1"]
     for row, logits in enumerate(model(ids)):
@@ -71,6 +73,7 @@ def test_rows_of_a_batch_do_not_touch_each_other(model, implementation):
         assert error.max() < 1e-4 and error.mean() < 1e-5
 
 
+@pytest.mark.many_steps
 def test_bf16_stays_near_fp32(implementation):
     """8 bits of mantissa through 3 layers of large weights: under 10 % of the logits' norm, and not bit-equal."""
     model, ids = pangu_ops.load_model(TINY, dtype=torch.bfloat16), GOLDEN["ids.1"]

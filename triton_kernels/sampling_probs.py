@@ -9,8 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from pangu_ops.ops.sampling_probs import OP, outputs
-from pangu_ops.registry import check
+from pangu_ops.ops.sampling_probs import outputs
 from pangu_ops.triton_kernels.launch import gpu_of, launch
 
 BINS = 1024
@@ -256,7 +255,6 @@ def chunk_of(rows, columns, gpu):
 
 
 def sampling_probs(logits, temperature, top_k, top_p):
-    check(logits.dtype != torch.float64, OP, "logits must be float32, bfloat16 or float16", logits.dtype)
     probs = outputs(logits, temperature, top_k, top_p)
     rows, columns = probs.shape
     block, warps = chunk_of(rows, columns, gpu_of(logits))

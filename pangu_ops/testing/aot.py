@@ -54,6 +54,7 @@ SHAPES = {
         "decode": dict(T=1, **EMBEDDED, past=1024),
         "batch": dict(T=48, **EMBEDDED, B=48, past=100),
         "prefill": dict(T=1024, **EMBEDDED),
+    },
     "spec_verify": {
         "block": dict(T=1, N=4, V=153376, method="block"),
         "greedy": dict(T=1, N=4, V=153376, method="greedy"),

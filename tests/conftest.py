@@ -31,8 +31,8 @@ def implementation(request):
 
 @pytest.hookimpl(tryfirst=True)  # before marks are looked at
 def pytest_collection_modifyitems(config, items):
-    """Without a GPU its kernels are interpreted or emulated: what would take long is marked, and what tests nothing left
-    out. CUDA's are tested op by op: through ops that have none the reference would be tested again.
+    """Without a GPU its kernels are interpreted or emulated: what would take long is marked, and what tests nothing
+    left out. CUDA's are tested op by op: through ops that have none the reference would be tested again.
     """
 
     def parameter(item, name):

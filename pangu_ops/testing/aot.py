@@ -28,6 +28,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 # What is launched of each op: the sizes of Pangu Pro MoE, of Pangu Embedded 7B for dense blocks, at decode and prefill.
 # Fewer experts than it has: only their sizes choose kernels.
 EMBEDDED = dict(H=4096, Hq=32, Hk=8, D=128, I=12800, block=128)
+# as many tiles as on each multiprocessor of a GPU with all 64 experts, or more
+FEWER = dict(H=2304, E=16, G=8, k=1, I=1344)
+EXPERTS = {"decode": dict(T=1, **FEWER), "batch": dict(T=16, **FEWER), "prefill": dict(T=512, **FEWER)}
 SHAPES = {
     "moge_gating": {
         "decode": dict(T=1, E=64, G=8, k=1, scale=True),
@@ -36,6 +39,9 @@ SHAPES = {
     "moge_dispatch": {"decode": dict(T=1, H=5120, E=64, G=8, k=1), "prefill": dict(T=4096, H=5120, E=64, G=8, k=1)},
     "moge_combine": {"decode": dict(T=1, H=5120, E=64, G=8, k=1), "prefill": dict(T=4096, H=5120, E=64, G=8, k=1)},
     "moge_combine_backward": {"prefill": dict(T=4096, H=5120, E=64, G=8, k=1)},
+    "moge_experts": EXPERTS,
+    "moge_experts_backward": {"prefill": EXPERTS["prefill"]},
+    "moge_ffn": EXPERTS,
     "linear": {
         "decode": dict(T=1, H=5120, N=5120),
         "batch": dict(T=64, H=5120, N=5120),

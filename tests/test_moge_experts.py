@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pangu_ops import moge_experts
+from pangu_ops.backends import GPU_IMPLEMENTATIONS
 
 
 def offsets(*values):
@@ -52,6 +53,9 @@ BAD = [
 
 @pytest.mark.parametrize("number, args, message", [(i, *bad) for i, bad in enumerate(BAD)], ids=lambda v: str(v)[:50])
 def test_bad_input_is_refused(implementation, number, args, message):
+    if implementation in GPU_IMPLEMENTATIONS and message == RISE:  # to see it, the CPU would have to wait
+        assert torch.equal(moge_experts(*args), ROWS)
+        return
     with pytest.raises(RuntimeError) as error:
         moge_experts(*args)
     assert str(error.value).splitlines()[0] == f"moge_experts: {message}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import triton
 import triton.language as tl
 
+from pangu_ops import backends
 from pangu_ops.triton_kernels.dense import descriptor
 from pangu_ops.triton_kernels.launch import gpu_of, launch
 from pangu_ops.triton_kernels.silu_mul import swiglu
@@ -114,13 +115,16 @@ def tile_for(x, out, num_experts, parts):
     """Few rows an expert: time is that of reading weights. A tile has all of an expert's rows, nearly always, so that
     they are read once, and what the programs have asked for together, 100 KB or more on a multiprocessor, covers the
     latency of memory. Many rows: the largest tile whose sums fit in registers, as it reads least for its products.
+    In float32, and in the mode that asks for it, nothing may depend on how many rows there are.
     """
     gpu, (num_rows, num_columns) = gpu_of(x), out.shape
+    if x.element_size() == 4:  # no tensor cores: they would round
+        return Tile(32, 64, 32, 4, 2, 2)
+    if backends.is_batch_invariant():
+        return Tile(64, 128, 64, 4, 4, 2, swapped=True)
     average = num_rows / num_experts
     # of a random choice few experts have more
     rows = min(max(triton.next_power_of_2(math.ceil(average + 3 * math.sqrt(average))), 16), 128)
-    if x.element_size() == 4:  # no tensor cores: they would round
-        return Tile(min(rows, 32), 64, 32, 4, 2, 2)
     lines = 256 if rows == 128 and gpu.arch >= 90 and out.element_size() == 2 else 128
     blocks = num_rows // rows + min(num_experts, num_rows)
     while lines > 64 and blocks * triton.cdiv(num_columns * parts, lines) < gpu.num_sms:

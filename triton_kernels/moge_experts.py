@@ -11,6 +11,7 @@ import triton.language as tl
 from pangu_ops.ops.moge_experts import backward_outputs, outputs
 from pangu_ops.triton_kernels.grouped_gemm import grouped_gemm, range_of
 from pangu_ops.triton_kernels.launch import launch
+from pangu_ops.triton_kernels.moge_combine import tile_of
 
 
 def moge_experts(rows, expert_offsets, gate_up, down):
@@ -21,11 +22,21 @@ def moge_experts(rows, expert_offsets, gate_up, down):
 
 
 @triton.jit(do_not_specialize=["R"])
-def swiglu_backward_kernel(gate_up, grad, hidden, grad_gate_up, R, I: tl.constexpr, BLOCK: tl.constexpr):  # noqa: E741
-    """A program owns a block of columns of a row: SwiGLU again, and the gradient of what went into it."""
-    row = tl.program_id(0).to(tl.int64)
-    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = columns < I
+def swiglu_backward_kernel(
+    gate_up,
+    grad,
+    hidden,
+    grad_gate_up,
+    R,
+    I,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,  # noqa: E741
+):
+    """A program owns a block of columns of some rows: SwiGLU again, and the gradient of what went into it."""
+    blocks = tl.cdiv(I, BLOCK)
+    row = ((tl.program_id(0) // blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
+    columns = (tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK))[None, :]
+    inside = (row < R) & (columns < I)
     gate = tl.load(gate_up + row * 2 * I + columns, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(gate_up + row * 2 * I + I + columns, mask=inside, other=0.0).to(tl.float32)
     g = tl.load(grad + row * I + columns, mask=inside, other=0.0).to(tl.float32)
@@ -77,8 +88,10 @@ def moge_experts_backward(grad, rows, expert_offsets, gate_up, down):
     grad_hidden = rows.new_empty(num_rows, inner, dtype=torch.float32)
     grouped_gemm(grad, down, grad_hidden, offsets, transposed=True)
     hidden, grad_both = rows.new_empty(num_rows, inner), rows.new_empty(num_rows, 2 * inner)
-    grid, args = (num_rows, triton.cdiv(inner, 1024)), (both, grad_hidden, hidden, grad_both)
-    launch(swiglu_backward_kernel, grid, *args, num_rows, I=inner, BLOCK=1024)
+    tile_rows, block = tile_of(inner, 1024)
+    grid = (triton.cdiv(num_rows, tile_rows) * triton.cdiv(inner, block),)
+    args = (both, grad_hidden, hidden, grad_both, num_rows, inner)
+    launch(swiglu_backward_kernel, grid, *args, ROWS=tile_rows, BLOCK=block)
     grouped_gemm(grad_both, gate_up, grad_rows, offsets, transposed=True)
     weight_gradient(grad_both, rows, offsets, grad_gate_up)
     weight_gradient(grad, hidden, offsets, grad_down)

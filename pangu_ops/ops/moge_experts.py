@@ -21,7 +21,8 @@ def moge_experts(rows, expert_offsets, gate_up, down):
 
     Returns:
         ``[R, H]`` of the dtype of ``rows``. Sums run in fp32. What the first product gives the second is fp32 too,
-        but bfloat16 where AMX tiles multiply bfloat16 experts.
+        but of the dtype of ``rows`` on a GPU, and bfloat16 where AMX tiles multiply bfloat16 experts. On a GPU no
+        ``expert_offsets`` are refused: a row whose expert they leave open becomes that of one of them or 0.
 
     Equivalent to, for each expert e and its range::
 

@@ -71,8 +71,9 @@ def numbers_of(target, draft_probs, uniforms, ids, above, b, lanes, N, V):
 
 
 @triton.jit
-def first_child(above, row, lanes, N):
-    return tl.min(tl.where(above == row - 1, lanes, N))
+def first(lanes, condition, N):
+    """The first node for which the condition holds, N for none."""
+    return tl.min(tl.where(condition, lanes, N))
 
 
 @triton.jit
@@ -90,7 +91,7 @@ def prefixes(p, q, lanes, length):
 @triton.jit
 def block_of(above, p, q, u, lanes, N):
     """The length of a chain, what its prefixes keep, and whether all of it is accepted."""
-    length = tl.min(tl.where(above == lanes - 1, N, lanes))
+    length = first(lanes, above != lanes - 1, N)
     kept = prefixes(p, q, lanes, length)
     whole = (length == 0) | (pick(u, length - 1, lanes) < pick(kept, length - 1, lanes))
     return length, kept, whole
@@ -100,14 +101,10 @@ def block_of(above, p, q, u, lanes, N):
 def first_stop(above, p, q, u, lanes, N):
     """The row where a walk first rejects a child or ends, that child or N, and how many others there are to try."""
     accepted = tl.where(u * q < p, 1, 0)
-    row, rejected = 0, N
-    for node in range(N):
-        if (rejected == N) & (pick(above, node, lanes) == row - 1):
-            if pick(accepted, node, lanes) == 1:
-                row = node + 1
-            else:
-                rejected = node
-    return row, rejected, tl.sum(tl.where((above == row - 1) & (lanes > rejected), 1, 0))
+    row, node = 0, first(lanes, above == -1, N)
+    while pick(accepted, node, lanes) == 1:  # past the last node there is no probability
+        row, node = node + 1, first(lanes, above == node, N)
+    return row, node, tl.sum(tl.where((above == row - 1) & (lanes > node), 1, 0))
 
 
 @triton.jit
@@ -179,7 +176,7 @@ def scan_kernel(
         else:
             wanted = (row == 0) | (pick(above, row - 1, lanes) > -2)
         if wanted:
-            child = first_child(above, row, lanes, N)
+            child = first(lanes, above == row - 1, N)
             mine = tl.load(target + (b * (N + 1) + row) * V + tokens, mask=tokens < V, other=0.0).to(tl.float64)
             tl.store(part_of(parts, b, row, 0, N, chunks) + chunk, total_of(mine, is_probability(mine)))
             if child < N:
@@ -198,11 +195,11 @@ def residual(target, draft_probs, b, row, weight, taken, ids, tokens, lanes, N, 
     """``weight`` times the target's row, less what each rejected node took of the mass ``taken``, 0 for the others."""
     p = tl.load(target + (b * (N + 1) + row) * V + tokens, mask=tokens < V, other=0.0).to(tl.float64)
     left, valid = weight * p, is_probability(p)
-    for node in range(N):
-        mass = pick(taken, node, lanes)
-        if mass > 0:
-            left, right = take(left, draft_probs, b * N + node, pick(ids, node, lanes), mass, tokens, V)
-            valid = valid & right
+    node = first(lanes, taken > 0, N)
+    while node < N:
+        draft, mass = pick(ids, node, lanes), pick(taken, node, lanes)
+        left, right = take(left, draft_probs, b * N + node, draft, mass, tokens, V)
+        node, valid = first(lanes, (taken > 0) & (lanes > node), N), valid & right
     return left, valid
 
 
@@ -238,14 +235,13 @@ def likeliest(target, parts, b, row, N, chunks, CHUNKS: tl.constexpr):
 @triton.jit
 def greedy(ids, above, right, target, parts, b, lanes, N, chunks, CHUNKS: tl.constexpr):
     """How many nodes are accepted, which, the last token, and whether all that was looked at is right."""
-    row, count, accepted = 0, 0, lanes * 0 - 1
+    count, accepted = 0, lanes * 0 - 1
     best, valid = likeliest(target, parts, b, 0, N, chunks, CHUNKS)
-    right = right & valid
-    for node in range(N):
-        if right & (pick(above, node, lanes) == row - 1) & (pick(ids, node, lanes) == best):
-            accepted = tl.where(lanes == count, node, accepted)
-            row, count = node + 1, count + 1
-            best, right = likeliest(target, parts, b, row, N, chunks, CHUNKS)
+    right, node = right & valid, first(lanes, (above == -1) & (ids == best), N)
+    while right & (node < N):
+        accepted = tl.where(lanes == count, node, accepted)
+        best, right = likeliest(target, parts, b, node + 1, N, chunks, CHUNKS)
+        count, node = count + 1, first(lanes, (above == node) & (ids == best), N)
     return count, accepted, best, right
 
 
@@ -280,23 +276,24 @@ def rejection(
     """How many nodes are accepted, which, the row where the walk ends, what nodes took of it, and if all is right."""
     nothing, one = (lanes * 0).to(tl.float64), tl.full((), 1.0, tl.float64)
     row, count, accepted, taken, mass = 0, 0, lanes * 0 - 1, nothing, one
-    for node in range(N):
-        if right & (pick(above, node, lanes) == row - 1):
-            left, drawn, uniform = pick(p, node, lanes), pick(q, node, lanes), pick(u, node, lanes)
-            right = is_probability(left) & is_probability(drawn) & is_uniform(uniform)
-            if tl.max(taken) > 0:
-                left, _ = residual(target, draft_probs, b, row, 1.0, taken, ids, pick(ids, node, lanes), lanes, N, V)
-            if uniform * drawn * mass < left:
-                accepted = tl.where(lanes == count, node, accepted)
-                row, count, taken, mass = node + 1, count + 1, nothing, one
-            else:
-                taken = tl.where(lanes == node, mass, taken)
-                if node > first_child(above, row, lanes, N):
-                    sum_up(target, draft_probs, parts, b, row, taken, ids, lanes, N, V, chunks, BLOCK, PANEL)
-                sums, valid = sums_of(parts, b, row, 1, N, chunks, CHUNKS)
-                right, mass = right & valid, tl.sum(sums).to(tl.float64) / SCALE
-                if mass == 0:  # nothing is left: all of the row is again
-                    taken, mass = nothing, one
+    node = first(lanes, above == -1, N)
+    while right & (node < N):
+        left, drawn, uniform = pick(p, node, lanes), pick(q, node, lanes), pick(u, node, lanes)
+        right = is_probability(left) & is_probability(drawn) & is_uniform(uniform)
+        if tl.max(taken) > 0:
+            left, _ = residual(target, draft_probs, b, row, 1.0, taken, ids, pick(ids, node, lanes), lanes, N, V)
+        if uniform * drawn * mass < left:
+            accepted = tl.where(lanes == count, node, accepted)
+            row, count, taken, mass = node + 1, count + 1, nothing, one
+        else:
+            taken = tl.where(lanes == node, mass, taken)
+            if node > first(lanes, above == row - 1, N):
+                sum_up(target, draft_probs, parts, b, row, taken, ids, lanes, N, V, chunks, BLOCK, PANEL)
+            sums, valid = sums_of(parts, b, row, 1, N, chunks, CHUNKS)
+            right, mass = right & valid, tl.sum(sums).to(tl.float64) / SCALE
+            if mass == 0:  # nothing is left: all of the row is again
+                taken, mass = nothing, one
+        node = first(lanes, (above == row - 1) & (lanes > node), N)
     return count, accepted, row, taken, right
 
 
@@ -309,20 +306,20 @@ def block(parts, above, p, q, u, right, b, lanes, N, chunks, CHUNKS: tl.constexp
     length, kept, whole = block_of(above, p, q, u, lanes, N)
     used = tl.where(is_probability(p) & is_probability(q), 0, 1) + tl.where(is_uniform(u) | (lanes < length - 1), 0, 1)
     right = right & (tl.sum(tl.where(lanes < length, used, 0)) == 0)
-    nothing, weight = (lanes * 0).to(tl.float64), tl.full((), 1.0, tl.float64)
-    count, taken, judged = length, nothing, whole
-    for shorter in range(1, length + 1):
-        if right & tl.where(judged, False, True):
-            count = length - shorter
-            sums, valid = sums_of(parts, b, count, 1, N, chunks, CHUNKS)
-            right, left = right & valid, tl.sum(sums).to(tl.float64) / SCALE
-            judged, weight, taken = count == 0, tl.full((), 1.0, tl.float64), tl.where(lanes == count, 1.0, nothing)
-            if count > 0:
-                weight, uniform = pick(kept, count - 1, lanes), pick(u, count - 1, lanes)
-                right, judged = right & is_uniform(uniform), uniform * (left + (1.0 - weight)) < left
-            if judged & (left == 0):  # nothing is left: all of the row is again
-                weight, taken = tl.full((), 1.0, tl.float64), nothing
-    return count, taken, weight, right
+    nothing, one = (lanes * 0).to(tl.float64), tl.full((), 1.0, tl.float64)
+    count, left, weight, going = length, one, one, tl.where(whole, 0, 1)
+    while right & (going == 1):
+        count -= 1
+        sums, valid = sums_of(parts, b, count, 1, N, chunks, CHUNKS)
+        right, left = right & valid, tl.sum(sums).to(tl.float64) / SCALE
+        weight = one
+        going = 0
+        if count > 0:
+            weight, uniform = pick(kept, count - 1, lanes), pick(u, count - 1, lanes)
+            right = right & is_uniform(uniform)
+            going = tl.where(uniform * (left + (1.0 - weight)) < left, 0, 1)
+    taken = tl.where(lanes == count, tl.where(whole | (left == 0), 0.0, 1.0), nothing)
+    return count, taken, tl.where(left == 0, 1.0, weight), right  # where nothing is left, all of the row is again
 
 
 @triton.jit
@@ -340,15 +337,16 @@ def typical(
     CHUNKS: tl.constexpr,
 ):
     """How many nodes are accepted, which, the row where the walk ends, and whether all is right."""
-    row, count, accepted = 0, 0, lanes * 0 - 1
-    for node in range(N):
-        if right & (pick(above, node, lanes) == row - 1):
-            _, right = sums_of(parts, b, row, 0, N, chunks, CHUNKS)
-            entropies, _ = sums_of(parts, b, row, 1, N, chunks, CHUNKS)
-            share = tl.exp(-(tl.sum(entropies).to(tl.float64) / SCALE)) * tl.full((), ALPHA, tl.float64)
-            if pick(p, node, lanes) > tl.minimum(share, tl.full((), THRESHOLD, tl.float64)):
-                accepted = tl.where(lanes == count, node, accepted)
-                row, count = node + 1, count + 1
+    row, count, accepted, node = 0, 0, lanes * 0 - 1, first(lanes, above == -1, N)
+    while right & (node < N):
+        _, right = sums_of(parts, b, row, 0, N, chunks, CHUNKS)
+        entropies, _ = sums_of(parts, b, row, 1, N, chunks, CHUNKS)
+        share = tl.exp(-(tl.sum(entropies).to(tl.float64) / SCALE)) * tl.full((), ALPHA, tl.float64)
+        least = tl.minimum(share, tl.full((), THRESHOLD, tl.float64))
+        node = first(lanes, (above == row - 1) & (p > least), N)
+        if node < N:
+            accepted = tl.where(lanes == count, node, accepted)
+            row, count, node = node + 1, count + 1, first(lanes, above == node, N)
     return count, accepted, row, right
 
 
@@ -465,7 +463,7 @@ def spec_verify(
     sizes = nodes, columns, chunks
     tree = dict(tree_stride=nodes if parents.dim() == 2 else 0, METHOD=method, LANES=triton.next_power_of_2(nodes + 1))
     # A chain is scanned in one row; other rows are parted between programs where these would be too few.
-    together = method == "rejection" or batch * chunks >= 4 * gpu_of(target).num_sms
+    together = method == "rejection" or batch * chunks >= 2 * gpu_of(target).num_sms
     grid = (batch, 1 if together else nodes + 1, chunks)
     # Nothing may be fused: each product is rounded before it is subtracted, as everywhere else.
     if method != "greedy":

@@ -191,16 +191,22 @@ def scan_kernel(
 
 
 @triton.jit
-def residual(target, draft_probs, b, row, weight, taken, ids, tokens, lanes, N, V):
-    """``weight`` times the target's row, less what each rejected node took of the mass ``taken``, 0 for the others."""
-    p = tl.load(target + (b * (N + 1) + row) * V + tokens, mask=tokens < V, other=0.0).to(tl.float64)
-    left, valid = weight * p, is_probability(p)
-    node = first(lanes, taken > 0, N)
+def take_all(left, draft_probs, b, taken, ids, tokens, lanes, N, V):
+    """What is left after all rejected nodes: ``taken`` is the mass before each of them, 0 for the other nodes."""
+    node, valid = first(lanes, taken > 0, N), is_probability(left)
     while node < N:
         draft, mass = pick(ids, node, lanes), pick(taken, node, lanes)
         left, right = take(left, draft_probs, b * N + node, draft, mass, tokens, V)
         node, valid = first(lanes, (taken > 0) & (lanes > node), N), valid & right
     return left, valid
+
+
+@triton.jit
+def residual(target, draft_probs, b, row, weight, taken, ids, tokens, lanes, N, V):
+    """What is left of ``weight`` times the target's row, and where the numbers that it comes from are right."""
+    p = tl.load(target + (b * (N + 1) + row) * V + tokens, mask=tokens < V, other=0.0).to(tl.float64)
+    left, valid = take_all(weight * p, draft_probs, b, taken, ids, tokens, lanes, N, V)
+    return left, valid & is_probability(p)
 
 
 @triton.jit
@@ -280,8 +286,7 @@ def rejection(
     while right & (node < N):
         left, drawn, uniform = pick(p, node, lanes), pick(q, node, lanes), pick(u, node, lanes)
         right = is_probability(left) & is_probability(drawn) & is_uniform(uniform)
-        if tl.max(taken) > 0:
-            left, _ = residual(target, draft_probs, b, row, 1.0, taken, ids, pick(ids, node, lanes), lanes, N, V)
+        left, _ = take_all(left, draft_probs, b, taken, ids, pick(ids, node, lanes), lanes, N, V)
         if uniform * drawn * mass < left:
             accepted = tl.where(lanes == count, node, accepted)
             row, count, taken, mass = node + 1, count + 1, nothing, one

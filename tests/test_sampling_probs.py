@@ -60,6 +60,7 @@ def test_distributions_by_hand(implementation, options, expected):
 @pytest.mark.parametrize("size", [8, 1000])
 def test_equal_logits_are_cut_by_id(implementation, size):
     logits = torch.zeros(1, size)
+    logits[0, ::2] = -0.0
     third = torch.tensor([[1 / 3] * 3 + [0] * (size - 3)])
     torch.testing.assert_close(sampling_probs(logits, top_k=3), third)
     torch.testing.assert_close(sampling_probs(logits, top_p=2.5 / size), third)

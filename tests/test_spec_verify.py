@@ -95,6 +95,25 @@ def test_greedy_by_hand(implementation):
             assert came[1].tolist() == [len(nodes)] and came[2][0].tolist() == nodes + [-1] * (5 - len(nodes))
 
 
+def test_zeros_of_either_sign_are_equally_likely(implementation):
+    target = torch.tensor([[[-1.0, -0.0, 0.0]]])
+    assert spec_verify(torch.empty(1, 0).long(), torch.empty(0).int(), target, method="greedy")[0].tolist() == [[1]]
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_many_siblings_are_rejected(implementation, chosen):
+    """Drafts that know nothing of the target, so that most walks get to the later children."""
+    tree = (-1, -1, -1, 0, 1, 1, 2, 2)
+    draft_ids, parents, target, _, uniforms, *_ = PAGES["spec_verify"].example(3, 8, 5000, tree=tree)
+    draft_probs = PAGES["spec_verify"].example(3, 8, 5000, tree=tree, seed=1)[3]
+    draft_ids = target[:, (parents + 1).long()].topk(3).indices[..., 2]  # likely enough for some to be accepted
+    draft_ids[0, 1] = draft_ids[0, 0]
+    uniforms[1, :2] = ALMOST_1
+    args = draft_ids, parents, target, None if chosen else draft_probs, uniforms
+    wanted = PAGES["spec_verify"].reference(*args)
+    assert all(torch.equal(a, b) for a, b in zip(wanted, spec_verify(*args), strict=True))
+
+
 def test_without_drafts_it_is_sampling(implementation):
     target, nothing = [0.1, 0.4, 0.2, 0.3], ([], [])
     for u, token in ((0.0, 0), (0.09, 0), (0.11, 1), (0.49, 1), (0.51, 2), (0.71, 3), (ALMOST_1, 3)):

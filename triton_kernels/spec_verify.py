@@ -323,8 +323,9 @@ def block(parts, above, p, q, u, right, b, lanes, N, chunks, CHUNKS: tl.constexp
             weight, uniform = pick(kept, count - 1, lanes), pick(u, count - 1, lanes)
             right = right & is_uniform(uniform)
             going = tl.where(uniform * (left + (1.0 - weight)) < left, 0, 1)
+    # Where nothing is left, all of the row is again; that ends no search but at the first row, which weighs 1.
     taken = tl.where(lanes == count, tl.where(whole | (left == 0), 0.0, 1.0), nothing)
-    return count, taken, tl.where(left == 0, 1.0, weight), right  # where nothing is left, all of the row is again
+    return count, taken, weight, right
 
 
 @triton.jit

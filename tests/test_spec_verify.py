@@ -102,11 +102,13 @@ def test_zeros_of_either_sign_are_equally_likely(implementation):
 
 @pytest.mark.parametrize("chosen", [False, True])
 def test_many_siblings_are_rejected(implementation, chosen):
-    """Drafts that know nothing of the target, so that most walks get to the later children."""
+    """Drafts that know one end of the vocabulary or the other, so that most walks get to the later children."""
     tree = (-1, -1, -1, 0, 1, 1, 2, 2)
-    draft_ids, parents, target, _, uniforms, *_ = PAGES["spec_verify"].example(3, 8, 5000, tree=tree)
-    draft_probs = PAGES["spec_verify"].example(3, 8, 5000, tree=tree, seed=1)[3]
-    draft_ids = target[:, (parents + 1).long()].topk(3).indices[..., 2]  # likely enough for some to be accepted
+    _, parents, target, draft_probs, uniforms, *_ = PAGES["spec_verify"].example(3, 8, 5000, tree=tree)
+    draft_probs[:, ::2, 4096:] = 0
+    draft_probs[:, 1::2, :4096] = 0
+    draft_probs /= draft_probs.sum(-1, keepdim=True)
+    draft_ids = draft_probs.topk(3).indices[..., 2]
     draft_ids[0, 1] = draft_ids[0, 0]
     uniforms[1, :2] = ALMOST_1
     args = draft_ids, parents, target, None if chosen else draft_probs, uniforms
@@ -138,7 +140,8 @@ def test_the_ends_of_the_unit_interval(implementation):
 def test_where_nothing_is_left_the_target_is(implementation):
     """q >= p everywhere: a rejection is a rounding error, and leaves p."""
     q = [0.75, 0.5]
-    assert verify([0], [-1], [[0.5, 0.5], [1.0, 0.0]], [q], [0.9, 0.9]) == ([1], [])
+    for method in ("rejection", "block"):
+        assert verify([0], [-1], [[0.5, 0.5], [1.0, 0.0]], [q], [0.9, 0.9], method) == ([1], [])
     assert verify([0, 1], [-1, -1], [[0.5, 0.5], *[[1.0, 0.0]] * 2], [q, q], [0.9, 0.9, 0.0]) == ([1, 0], [1])
     assert verify([0], [-1], [[0.0, 0.0], [1.0, 0.0]], [q], [0.9, 0.9]) is None  # p has no mass either
 

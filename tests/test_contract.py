@@ -5,6 +5,7 @@ import torch
 from torch.library import opcheck
 
 import pangu_ops
+from pangu_ops.nvidia import INTERPRETED
 from pangu_ops.registry import FLOATS, OPS, PAGES
 from pangu_ops.testing.compare import as_tuple, mismatch
 
@@ -68,6 +69,8 @@ def test_two_runs_give_the_same_bits_and_inputs_stay_unwritten(implementation, n
 @pytest.mark.parametrize("name", PAGES)
 def test_every_element_of_the_outputs_is_written(implementation, name):
     """Memory that the outputs get next is filled with NaN first: what an op leaves unwritten shows."""
+    if implementation == "triton" and INTERPRETED:
+        pytest.skip("test_kernels_stay_inside_their_buffers fills all new memory with NaN, for a third of the time")
     for case in PAGES[name].cases:
         args = PAGES[name].example(**case)
         clean = as_tuple(operator(name)(*args))

@@ -28,9 +28,9 @@ def swiglu_backward_kernel(
     hidden,
     grad_gate_up,
     R,
-    I,
+    I,  # noqa: E741
     ROWS: tl.constexpr,
-    BLOCK: tl.constexpr,  # noqa: E741
+    BLOCK: tl.constexpr,
 ):
     """A program owns a block of columns of some rows: SwiGLU again, and the gradient of what went into it."""
     blocks = tl.cdiv(I, BLOCK)

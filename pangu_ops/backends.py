@@ -39,7 +39,7 @@ def library(isa):
 
 
 def missing(name):
-    """Why implementation ``name`` cannot run here; an empty string when it can."""
+    """Why implementation ``name`` cannot run here, even in emulation; an empty string when it can."""
     if name not in IMPLEMENTATIONS:
         raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, came {name}")
     if name == "reference":

@@ -93,7 +93,9 @@ def _devices():
     for name, reason in implementations().items():
         if name == GPU_IMPLEMENTATIONS[0]:
             yield f"{'CUDA':12} {absent('CUDA') or ', '.join(_device_names('CUDA'))}"
-        yield f"  {name:10} {'in use' if name == current() else reason or 'can run'}"
+        emulated = name in GPU_IMPLEMENTATIONS and absent("CUDA")
+        can = "runs in emulation, for tests" if emulated else "can run"
+        yield f"  {name:10} {'in use' if name == current() else reason or can}"
     yield f"{'NPU':12} {absent('NPU') or ', '.join(_device_names('NPU'))}"
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pangu_ops import attention
 from pangu_ops.testing.bench import Contest, sizes
 
-BLOCK, D = 32, 128
+BLOCK, D = sizes(32, 128), 128
 
 
 def prepare(batch, tokens, past, q_heads, kv_heads):

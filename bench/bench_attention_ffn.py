@@ -10,7 +10,7 @@ from pangu_ops import attention_ffn
 from pangu_ops.ops.rotary import rotary_table
 from pangu_ops.testing.bench import Contest, sizes
 
-BLOCK, D, EPS = 32, 128, 1e-5
+BLOCK, D, EPS = sizes(32, 128), 128, 1e-5
 SHAPES = {"7B": (4096, 12800, 32, 8), "1B": (1536, 6144, 12, 6)}  # H, I, Hq, Hk
 
 

@@ -21,7 +21,7 @@ def captures(monkeypatch):
     def capture(run):
         result = run()
         captured.append(run)
-        return result.fill_(torch.nan), lambda: result.copy_(run())
+        return result.fill_(torch.nan), torch.inference_mode()(lambda: result.copy_(run()))
 
     monkeypatch.setattr(graph, "capture", capture)
     return captured
@@ -80,3 +80,13 @@ def test_a_truncated_cache_replays(model, captures):
     cache.truncate(1, 3)
     assert all(torch.equal(a, b) for a, b in zip(first, decode(model, cache, ids, True), strict=True))
     assert len(captures) == 1
+
+
+def test_steps_may_leave_inference_mode(model, captures):
+    ids = torch.randint(0, 100, (6, 2, 1), generator=torch.Generator().manual_seed(0))
+    cache = prompted(model)
+    decode(model, cache, ids, True)
+    with torch.no_grad():
+        came = cache.graphs.step(model, ids[0], cache, cache.extend([1, 1]))
+        wanted = decode(model, prompted(model), [*ids, ids[0]], False)[-1]
+    assert len(captures) == 1 and torch.equal(came, wanted)

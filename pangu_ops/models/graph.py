@@ -33,9 +33,10 @@ class Step:
             return model.decode(ids, cache, batch, tables)
         addresses = model, *tables, cache.keys, batch.block_table
         if len(self._addresses) == 0 or any(a is not b for a, b in zip(addresses, self._addresses)):
-            self._ids = ids.clone()
-            moving = {name: getattr(batch, name).clone() for name in ("positions", "context_lens", "query_starts")}
-            self._batch = batch._replace(**moving)
+            with torch.inference_mode(False), torch.no_grad():  # later steps may be taken outside of that mode
+                self._ids = ids.clone()
+                moving = {name: getattr(batch, name).clone() for name in ("positions", "context_lens", "query_starts")}
+                self._batch = batch._replace(**moving)
             self._logits, self._replay = capture(lambda: model.decode(self._ids, cache, self._batch, tables))
             self._addresses = addresses
         self._ids.copy_(ids)

@@ -233,3 +233,20 @@ def test_bad_input_is_refused_and_nothing_is_written(implementation, changes, me
         attention(*args)
     assert str(error.value).splitlines()[0] == f"attention: {message}"
     assert not CACHE.any()
+
+
+def test_a_cache_beyond_two_to_the_31_elements(implementation):
+    """Memory that nobody touches costs nothing: the sequence lies in the last blocks of a large cache."""
+    heads, block, size = 2, 64, 64
+    blocks = 2**31 // (heads * block * size) + 3
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, n, size, generator=generator).bfloat16() for n in (2 * heads, heads, heads))
+    small = [torch.randn(2, heads, block, size, generator=generator).bfloat16() for _ in range(2)]
+    large = [torch.empty(blocks, heads, block, size, dtype=torch.bfloat16) for _ in range(2)]
+    for cache, tail in zip(large, small):
+        cache[-2:] = tail
+    table = torch.tensor([[0, 1]], dtype=torch.int32)
+    rest = torch.tensor([100], dtype=torch.int32), torch.tensor([0, 1], dtype=torch.int32)
+    wanted = attention(q, k, v, *small, table, *rest)
+    assert torch.equal(attention(q, k, v, *large, table + blocks - 2, *rest), wanted)
+    assert all(torch.equal(cache[-2:], tail) for cache, tail in zip(large, small))

@@ -63,11 +63,8 @@ struct Residual {
   __device__ double at(int64_t i, bool& valid) const {
     valid = valid && is_probability(row[i]);
     double left = __dmul_rn(weight, row[i]);
-    for (int j = 0; j < num_rejected; j++) {
-      Rejected node = first;  // a copy: a reference to either would keep the first in memory
-      if (j) node = list[j];
-      left = take(left, node.mass, node.at(i, valid));
-    }
+    if (num_rejected) left = take(left, first.mass, first.at(i, valid));
+    for (int j = 1; j < num_rejected; j++) left = take(left, list[j].mass, list[j].at(i, valid));
     return left;
   }
 

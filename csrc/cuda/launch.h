@@ -80,6 +80,7 @@ bool Device::runs_clusters(Kernel*) const {
 };
 
 inline Device::Device(const char* op, const Tensor& tensor) : op_(op), index_(tensor.get_device()), guard_(index_) {
+  check(cudaSetDevice(index_));  // the guard's runtime is torch's, which may not be the one in this library
   PANGU_CHECK(aoti_torch_get_current_cuda_stream(index_, &stream_) == 0, op, "there must be a stream", "none");
 }
 

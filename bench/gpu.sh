@@ -2,7 +2,9 @@
 # bench/gpu.sh [FOLDER]: builds, tests and times everything on this machine's GPU in under 9 minutes.
 # FOLDER (default bench/results) gets gpu.json, all figures and how each step ended, and gpu.txt, the same to read.
 set -uo pipefail
-out=$(mkdir -p "${1:-$(dirname "$0")/results}" && cd "${1:-$(dirname "$0")/results}" && pwd)
+out=${1:-$(dirname "$0")/results}
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 steps=$(mktemp)

@@ -11,7 +11,7 @@ import torch
 import pangu_ops
 from pangu_ops import nvidia
 from pangu_ops.backends import GPU_IMPLEMENTATIONS, current, implementations
-from pangu_ops.registry import PAGES, STRICT
+from pangu_ops.registry import PAGES, STRICT, has_kernel
 from pangu_ops.schemas import OPS
 
 ROOT = Path(__file__).parents[1]
@@ -47,10 +47,6 @@ def table():
         )
         lines.append(f"| `{op}` | {' | '.join('yes' if cell else '-' for cell in cells)} |")
     return "\n".join(lines)
-
-
-def has_kernel(op, key):
-    return torch._C._dispatch_has_kernel_for_dispatch_key(f"pangu::{op}", key)
 
 
 def _has_file(*paths):

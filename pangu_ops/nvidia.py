@@ -10,12 +10,11 @@ import os
 
 import torch
 
-from pangu_ops.registry import LIB, check
+from pangu_ops.registry import LIB, check, has_kernel
 from pangu_ops.schemas import OPS
 
 # Triton reads it once, when it is imported: from then on kernels run on the CPU, statement by statement.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-
 
 registered = set()  # the ops whose Triton kernel takes CUDA tensors
 
@@ -50,7 +49,7 @@ def register():
     if missing_triton():
         return
     for op in OPS:
-        if has_triton(op) and not torch._C._dispatch_has_kernel_for_dispatch_key(f"pangu::{op}", "CUDA"):
+        if has_triton(op) and not has_kernel(op, "CUDA"):
             LIB.impl(op, functools.partial(on_its_device, op), "CUDA")
             registered.add(op)
 
@@ -92,7 +91,7 @@ class OnCpuTensors:
         for op in OPS:
             if name == "triton" and not has_triton(op):
                 continue
-            run = functools.partial(triton_kernel(op)) if name == "triton" else getattr(torch.ops.pangu, op)
+            run = triton_kernel(op) if name == "triton" else getattr(torch.ops.pangu, op)
             self.library.impl(op, run if INTERPRETED else on_the_gpu(op, run), "CPU")
 
     def unload(self):

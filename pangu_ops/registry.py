@@ -91,6 +91,11 @@ def inference_only(name):
     return refuse_or_run
 
 
+def has_kernel(op, key):
+    """Whether a kernel of the op is registered for that dispatch key."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(f"pangu::{op}", key)
+
+
 def check(condition, op, rule, *came):
     """Raise ``op: rule, came ...`` unless ``condition`` holds; the same text as csrc/common/check.h."""
     if not condition:

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from pangu_ops import attention, batch_invariant, use
+from pangu_ops.backends import GPU_IMPLEMENTATIONS
 from pangu_ops.ops.attention import example
 
 INT = torch.int32
-ON_GPU = ("triton", "cuda")
 
 
 def batch(*rows, lens, starts):
@@ -44,7 +44,7 @@ def test_attention_equals_torchs(implementation, past, new):
 @pytest.fixture
 def invariant(implementation):
     """The implementation, on a GPU in the mode in which it promises what a CPU always does."""
-    with batch_invariant(implementation in ON_GPU):
+    with batch_invariant(implementation in GPU_IMPLEMENTATIONS):
         yield implementation
 
 
@@ -214,7 +214,7 @@ BAD_VALUES = [
 def test_values_that_point_outside(implementation, changes, message, lost):
     q, k, v, keys, values, *paging = changed(**changes)
     keys, values = torch.full_like(keys, 3), torch.full_like(values, 3)
-    if implementation not in ON_GPU:
+    if implementation not in GPU_IMPLEMENTATIONS:
         with pytest.raises(RuntimeError) as error:
             attention(q, k, v, keys, values, *paging)
         assert str(error.value).splitlines()[0] == f"attention: {message}"

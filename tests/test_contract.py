@@ -7,7 +7,7 @@ from torch.library import opcheck
 import pangu_ops
 from pangu_ops.nvidia import INTERPRETED
 from pangu_ops.registry import FLOATS, OPS, PAGES
-from pangu_ops.testing.compare import as_tuple, mismatch
+from pangu_ops.testing.compare import as_tuple, case_id, mismatch
 
 CASES = [(name, case) for name, page in PAGES.items() for case in page.cases]
 BACKWARDS = ("moge_combine_backward", "moge_experts_backward")
@@ -15,10 +15,6 @@ BACKWARDS = ("moge_combine_backward", "moge_experts_backward")
 WRITING = tuple(name for name in PAGES if getattr(torch.ops.pangu, name).default._schema.is_mutable)
 INFERENCE = [name for name, page in PAGES.items() if page.inference]
 DIFFERENTIABLE = [name for name in PAGES if name not in (*BACKWARDS, *INFERENCE)]
-
-
-def case_id(value):
-    return value if isinstance(value, str) else ",".join(f"{key}={size}" for key, size in value.items())
 
 
 def operator(name):

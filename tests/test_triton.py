@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import pangu_ops
 from pangu_ops.nvidia import INTERPRETED, has_triton, missing_triton, triton_kernel
 from pangu_ops.registry import PAGES
-from pangu_ops.testing.compare import mismatch
+from pangu_ops.testing.compare import case_id, mismatch
 
 pytestmark = pytest.mark.skipif(bool(missing_triton()), reason=missing_triton())
 CASES = [(name, case) for name, page in PAGES.items() if has_triton(name) for case in page.cases]
@@ -36,9 +36,9 @@ class GuardBands(TorchDispatchMode):
         return self.around(result, func) if fresh and isinstance(result, torch.Tensor) else result
 
     def around(self, tensor, func=None):
-        filling = torch.nan if tensor.is_floating_point() else torch.iinfo(tensor.dtype).min // 3
         if tensor.dtype == torch.bool or tensor.numel() == 0:
             return tensor
+        filling = torch.nan if tensor.is_floating_point() else torch.iinfo(tensor.dtype).min // 3
         span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
         whole = torch.full((span + 2 * self.BAND,), filling, dtype=tensor.dtype)
         inside = whole.as_strided(tensor.shape, tensor.stride(), self.BAND)
@@ -53,10 +53,6 @@ class GuardBands(TorchDispatchMode):
 
         ends = (slice(None, self.BAND), slice(-self.BAND, None))
         return all(holds(whole[end], filling) for whole, filling in self.wholes for end in ends)
-
-
-def case_id(value):
-    return value if isinstance(value, str) else ",".join(f"{key}={size}" for key, size in value.items())
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="the kernels run on the GPU, where compute-sanitizer sees more")

@@ -124,6 +124,12 @@ def elements(row, rows, begin, h, stride, G: tl.constexpr, D: tl.constexpr, BLOC
 
 
 @triton.jit
+def put(out, results, row, rows, begin, h, HK: tl.constexpr, G: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr):
+    at, mask = elements(row, rows, begin, h, HK * G * D, G, D, BLOCK_D)
+    tl.store(out + at, results.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit
 def attended(
     q,
     row,
@@ -207,8 +213,7 @@ def decode_kernel(
             top, total, sums = attended(q, row, rows, begin, past, key_cache, value_cache, table, h, first, None, stop,
                                         scale, N, stride, HK, G, D, SIZE, BLOCK_N, BLOCK_D)  # fmt: skip
             if SPLITS == 1:
-                at, mask = elements(row, rows, begin, h, HK * G * D, G, D, BLOCK_D)
-                tl.store(out + at, (sums / total[:, None]).to(out.dtype.element_ty), mask=mask)
+                put(out, sums / total[:, None], row, rows, begin, h, HK, G, D, BLOCK_D)
             else:
                 slot = ((b.to(tl.int64) * HK + h) * SPLITS + split) * BLOCK_M + row
                 d = tl.arange(0, BLOCK_D)[None, :]
@@ -220,8 +225,7 @@ def decode_kernel(
             row = tile + tl.arange(0, BLOCK_M)
             top, total, sums = attended(q, row, rows, begin, past, key_cache, value_cache, table, h, 0, None, length,
                                         scale, N, stride, HK, G, D, SIZE, BLOCK_N, BLOCK_D)  # fmt: skip
-            at, mask = elements(row, rows, begin, h, HK * G * D, G, D, BLOCK_D)
-            tl.store(out + at, (sums / total[:, None]).to(out.dtype.element_ty), mask=mask)
+            put(out, sums / total[:, None], row, rows, begin, h, HK, G, D, BLOCK_D)
 
 
 @triton.jit(do_not_specialize=["T", "M"])
@@ -260,8 +264,7 @@ def merge_kernel(
         part = tl.load(parts + slot[:, :, None] * D + d, mask=used[:, :, None] & (d < D), other=0.0)
         total = tl.where(row < rows, tl.sum(weight, 0), 1.0)
         result = tl.sum(part * weight[:, :, None], 0) / total[:, None]
-        at, mask = elements(row, rows, begin, h, HK * G * D, G, D, BLOCK_D)
-        tl.store(out + at, result.to(out.dtype.element_ty), mask=mask)
+        put(out, result, row, rows, begin, h, HK, G, D, BLOCK_D)
 
 
 @triton.jit(do_not_specialize=["T", "B", "M", "N", "scale"])
@@ -307,8 +310,7 @@ def prefill_kernel(
             row = tile + tl.arange(0, BLOCK_M)
             top, total, sums = attended(q, row, new * G, begin, past, key_cache, value_cache, table, h, 0, edge, stop,
                                         scale, N, stride, HK, G, D, SIZE, BLOCK_N, BLOCK_D)  # fmt: skip
-            at, mask = elements(row, new * G, begin, h, HK * G * D, G, D, BLOCK_D)
-            tl.store(out + at, (sums / total[:, None]).to(out.dtype.element_ty), mask=mask)
+            put(out, sums / total[:, None], row, new * G, begin, h, HK, G, D, BLOCK_D)
 
 
 def append(k, v, key_cache, value_cache, block_table, context_lens, query_starts, out):

@@ -14,6 +14,7 @@ from pangu_ops import backends
 from pangu_ops.ops.attention_ffn import outputs
 from pangu_ops.triton_kernels.attention import attend
 from pangu_ops.triton_kernels.dense import FEW, dense, halves, launch_dense, products, tile_of
+from pangu_ops.triton_kernels.launch import contiguous
 from pangu_ops.triton_kernels.paging import places
 from pangu_ops.triton_kernels.rms_norm import rms_norm
 
@@ -109,9 +110,9 @@ def attention_ffn(
     args = x, input_norm, qkv_weight, qkv_bias, o_weight, o_bias, ffn_norm, gate_up, down, cos, sin
     paging = block_table, context_lens, query_starts
     out = outputs(*args, *written, *paging, eps)
-    args = [None if arg is None else arg.contiguous() for arg in args]
+    args = map(contiguous, args)
     x, input_norm, qkv_weight, qkv_bias, o_weight, o_bias, ffn_norm, gate_up, down, cos, sin = args
-    paging = [part.contiguous() for part in paging]
+    paging = tuple(map(contiguous, paging))
     tokens, (blocks, kv_heads, size, d), (batch, columns) = x.shape[0], key_cache.shape, block_table.shape
     heads = o_weight.shape[1] // d
     # In float32, and in the mode that asks for it, nothing may depend on the number of tokens.

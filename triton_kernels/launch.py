@@ -51,6 +51,11 @@ def compiling():
         _compiled = before
 
 
+def contiguous(tensor):
+    """The tensor laid out row by row; None stays None."""
+    return None if tensor is None else tensor.contiguous()
+
+
 def launch(kernel, grid, *args, num_warps=4, num_stages=2, fp_fusion=True, **constants):
     """Run ``kernel`` on every program of ``grid``, of which there may be none.
 

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from pangu_ops.ops.moge_combine import backward_outputs, outputs
-from pangu_ops.triton_kernels.launch import launch
+from pangu_ops.triton_kernels.launch import contiguous, launch
 
 
 @triton.jit(do_not_specialize=["T", "R"])
@@ -46,8 +46,7 @@ def moge_combine(rows, weights, slot_rows, addend=None):
     (num_tokens, top_k), (num_rows, hidden) = slot_rows.shape, rows.shape
     tokens, block = tile_of(hidden, 1024)
     grid = (triton.cdiv(num_tokens, tokens) * triton.cdiv(hidden, block),)
-    addend = None if addend is None else addend.contiguous()
-    args = (rows.contiguous(), weights.contiguous(), slot_rows.contiguous(), addend, out, num_tokens, num_rows, hidden)
+    args = (*map(contiguous, (rows, weights, slot_rows, addend)), out, num_tokens, num_rows, hidden)
     launch(moge_combine_kernel, grid, *args, K=top_k, TOKENS=tokens, BLOCK=block)
     return out
 

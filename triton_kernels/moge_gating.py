@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from pangu_ops.ops.moge_gating import outputs
-from pangu_ops.triton_kernels.launch import gpu_of, launch
+from pangu_ops.triton_kernels.launch import contiguous, gpu_of, launch
 
 ELEMENTS = 512  # logits that a warp holds at most: 16 a thread
 
@@ -61,10 +61,6 @@ def moge_gating_kernel(
     slots = tokens * (G * k) + groups * k + best
     tl.store(weights + slots, chosen * scaling_factor, mask=there)
     tl.store(expert_ids + slots, ids, mask=there)
-
-
-def contiguous(tensor):
-    return None if tensor is None else tensor.contiguous()
 
 
 def moge_gating(

@@ -51,8 +51,8 @@ class Contest:
                 self.compare(name, result, rival())
             del result
             candidates = {"pangu": ours, self.limit: clock().LIMITS[self.limit][0](), **rivals}
-            # what is read from memory and not handed on by the kernel before: weights and KV caches
             budget = sizes(self.budget, self.budget / 8)  # a GPU's times vary little
+            # cold is what is read from memory and not handed on by the kernel before: weights and KV caches
             self.results = clock().medians(candidates, budget, cold=self.limit == "read")
         return self
 

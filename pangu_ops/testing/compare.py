@@ -12,6 +12,11 @@ def widen(value):
     return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
+def case_id(value):
+    """How tests are named: an op's name as it is, a case by its sizes."""
+    return value if isinstance(value, str) else ",".join(f"{key}={size}" for key, size in value.items())
+
+
 def as_tuple(results):
     return results if isinstance(results, tuple) else (results,)
 

@@ -1,10 +1,10 @@
 """timing.py for a GPU: calls are captured in CUDA graphs, so that what is timed is kernels and not their launching."""
 
 import functools
-import statistics
-import time
 
 import torch
+
+from pangu_ops.testing.timing import medians_in_turn
 
 CACHE = 2**28  # bytes that push everything else out of a GPU's cache
 SIDE = 8192  # of the square matrices whose product measures the matrix units
@@ -20,12 +20,7 @@ def medians(candidates, budget=2.0, cold=False):
     runs = {name: Run(call, flush if cold else None) for name, call in candidates.items()}
     if cold:
         runs["flush"] = Run(flush, None)
-    samples = {name: [] for name in runs}
-    start = time.perf_counter()
-    while time.perf_counter() - start < budget or len(samples[next(iter(samples))]) < 3:
-        for name, run in runs.items():
-            samples[name].append(run.seconds())
-    found = {name: statistics.median(values) for name, values in samples.items()}
+    found = medians_in_turn({name: run.seconds for name, run in runs.items()}, budget)
     spent = found.pop("flush") if cold else 0.0
     return {name: max(value - spent, 1e-9) for name, value in found.items()}
 

@@ -30,16 +30,26 @@ def medians(candidates, budget=2.0, cold=False):
     is larger than what is timed.
     """
     repeats = {name: 1 + int(1e-3 / max(seconds(call), 1e-7)) for name, call in candidates.items()}
-    samples = {name: [] for name in candidates}
+
+    def sample(call, times):
+        if times > 1:
+            call()
+        begin = time.perf_counter()
+        for _ in range(times):
+            call()
+        return (time.perf_counter() - begin) / times
+
+    samplers = {name: functools.partial(sample, call, repeats[name]) for name, call in candidates.items()}
+    return medians_in_turn(samplers, budget)
+
+
+def medians_in_turn(samplers, budget):
+    """The median of the samples that each of ``samplers`` (name to function) gives in its turn, three at least."""
+    samples = {name: [] for name in samplers}
     start = time.perf_counter()
     while time.perf_counter() - start < budget or len(samples[next(iter(samples))]) < 3:
-        for name, call in candidates.items():
-            if repeats[name] > 1:
-                call()
-            begin = time.perf_counter()
-            for _ in range(repeats[name]):
-                call()
-            samples[name].append((time.perf_counter() - begin) / repeats[name])
+        for name, sampler in samplers.items():
+            samples[name].append(sampler())
     return {name: statistics.median(values) for name, values in samples.items()}
 
 

@@ -39,6 +39,15 @@ T unpack(uint64_t bits) {
   return value;
 }
 
+// The bits of those among `lanes` that `test` holds for.
+template <class Test>
+unsigned lanes_that(unsigned lanes, const Test& test) {
+  unsigned found = 0;
+  for (unsigned i = 0; i < 32; i++)
+    if (lanes >> i & 1 && test(i)) found |= 1u << i;
+  return found;
+}
+
 template <class To, class From>
 To bits_as(From from) {
   static_assert(sizeof(To) == sizeof(From));
@@ -90,19 +99,13 @@ T __shfl_up_sync(unsigned lanes, T value, unsigned by, int line = __builtin_LINE
 
 inline unsigned __ballot_sync(unsigned lanes, int vote, int line = __builtin_LINE()) {
   return pangu::emulator::Machine::get().exchange("__ballot_sync", line, lanes, vote != 0, [=](auto given) {
-    unsigned votes = 0;
-    for (unsigned i = 0; i < 32; i++)
-      if (lanes >> i & 1) votes |= unsigned(given(i)) << i;
-    return votes;
+    return pangu::emulator::lanes_that(lanes, [&](unsigned i) { return given(i) != 0; });
   });
 }
 inline unsigned __match_any_sync(unsigned lanes, int value, int line = __builtin_LINE()) {
   uint64_t mine = pangu::emulator::pack(value);
   return pangu::emulator::Machine::get().exchange("__match_any_sync", line, lanes, mine, [=](auto given) {
-    unsigned equal = 0;
-    for (unsigned i = 0; i < 32; i++)
-      if (lanes >> i & 1) equal |= unsigned(given(i) == mine) << i;
-    return equal;
+    return pangu::emulator::lanes_that(lanes, [&](unsigned i) { return given(i) == mine; });
   });
 }
 inline int __reduce_add_sync(unsigned lanes, int value, int line = __builtin_LINE()) {

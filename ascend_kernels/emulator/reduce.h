@@ -1,0 +1,179 @@
+// Reductions of the API. A sum of all elements is the sum of its repeats in order on 910B, where their number is given;
+// it is a tree otherwise.
+#pragma once
+
+#include "reduction.h"
+
+namespace AscendC {
+
+// ---- of all elements ----
+template <class T, bool isSetMask = true>
+void ReduceSum(const LocalTensor<T>& dst, const LocalTensor<T>& src, const LocalTensor<T>& sharedTmpBuffer,
+               const int32_t count) {
+  using namespace emulator;
+  Instruction instruction("ReduceSum", Pipe::V);
+  const Lanes lanes = count_lanes<isSetMask>(instruction, count, lanes_of<T>);
+  reduce_sum(instruction, lanes, is_910b, dst, contiguous(src, "src", lanes_of<T>), sharedTmpBuffer,
+             std::max<int64_t>(1, count / lanes_of<T>));
+}
+template <class T, emulator::AnyMask Mask>
+void ReduceSum(const LocalTensor<T>& dst, const LocalTensor<T>& src, const LocalTensor<T>& sharedTmpBuffer,
+               const Mask mask, const int32_t repeatTime, const int32_t srcRepStride) {
+  using namespace emulator;
+  Instruction instruction("ReduceSum", Pipe::V);
+  const Lanes lanes = mask_lanes<true>(instruction, mask, repeatTime, lanes_of<T>, INT32_MAX);
+  reduce_sum(instruction, lanes, false, dst, source(instruction, src, 1, srcRepStride), sharedTmpBuffer, lanes.repeats);
+}
+
+template <class T>
+void ReduceMax(const LocalTensor<T>& dst, const LocalTensor<T>& src, const LocalTensor<T>& sharedTmpBuffer,
+               const int32_t count, bool calIndex = 0) {
+  using namespace emulator;
+  Instruction instruction("ReduceMax", Pipe::V);
+  const Lanes lanes = count_lanes(instruction, count, lanes_of<T>);
+  reduce_extreme(instruction, lanes, true, dst, contiguous(src, "src", lanes_of<T>), sharedTmpBuffer,
+                 std::max<int64_t>(1, count / lanes_of<T>), calIndex);
+}
+template <class T, emulator::AnyMask Mask>
+void ReduceMax(const LocalTensor<T>& dst, const LocalTensor<T>& src, const LocalTensor<T>& sharedTmpBuffer,
+               const Mask mask, const int32_t repeatTime, const int32_t srcRepStride, bool calIndex = 0) {
+  using namespace emulator;
+  Instruction instruction("ReduceMax", Pipe::V);
+  const Lanes lanes = mask_lanes<true>(instruction, mask, repeatTime, lanes_of<T>, INT32_MAX);
+  reduce_extreme(instruction, lanes, true, dst, source(instruction, src, 1, srcRepStride), sharedTmpBuffer,
+                 lanes.repeats, calIndex);
+}
+
+template <class T>
+void ReduceMin(const LocalTensor<T>& dst, const LocalTensor<T>& src, const LocalTensor<T>& sharedTmpBuffer,
+               const int32_t count, bool calIndex = 0) {
+  using namespace emulator;
+  Instruction instruction("ReduceMin", Pipe::V);
+  const Lanes lanes = count_lanes(instruction, count, lanes_of<T>);
+  reduce_extreme(instruction, lanes, false, dst, contiguous(src, "src", lanes_of<T>), sharedTmpBuffer,
+                 std::max<int64_t>(1, count / lanes_of<T>), calIndex);
+}
+template <class T, emulator::AnyMask Mask>
+void ReduceMin(const LocalTensor<T>& dst, const LocalTensor<T>& src, const LocalTensor<T>& sharedTmpBuffer,
+               const Mask mask, const int32_t repeatTime, const int32_t srcRepStride, bool calIndex = 0) {
+  using namespace emulator;
+  Instruction instruction("ReduceMin", Pipe::V);
+  const Lanes lanes = mask_lanes<true>(instruction, mask, repeatTime, lanes_of<T>, INT32_MAX);
+  reduce_extreme(instruction, lanes, false, dst, source(instruction, src, 1, srcRepStride), sharedTmpBuffer,
+                 lanes.repeats, calIndex);
+}
+
+// ---- of each repeat; the destination's stride is in results ----
+template <class T, bool isSetMask = true, emulator::AnyMask Mask>
+void WholeReduceSum(const LocalTensor<T>& dst, const LocalTensor<T>& src, const Mask mask, const int32_t repeatTime,
+                    const int32_t dstRepStride, const int32_t srcBlkStride, const int32_t srcRepStride) {
+  using namespace emulator;
+  Instruction instruction("WholeReduceSum", Pipe::V);
+  const Lanes lanes = mask_lanes<isSetMask>(instruction, mask, repeatTime, lanes_of<T>);
+  check_stride(instruction, "dstRepStride", dstRepStride);
+  whole_sum(instruction, lanes, dst, source(instruction, src, srcBlkStride, srcRepStride), dstRepStride);
+}
+template <class T, bool isSetMask = true, emulator::AnyMask Mask>
+void WholeReduceMax(const LocalTensor<T>& dst, const LocalTensor<T>& src, const Mask mask, const int32_t repeatTime,
+                    const int32_t dstRepStride, const int32_t srcBlkStride, const int32_t srcRepStride,
+                    ReduceOrder order = ReduceOrder::ORDER_VALUE_INDEX) {
+  using namespace emulator;
+  Instruction instruction("WholeReduceMax", Pipe::V);
+  const Lanes lanes = mask_lanes<isSetMask>(instruction, mask, repeatTime, lanes_of<T>);
+  check_stride(instruction, "dstRepStride", dstRepStride);
+  whole_extreme(instruction, lanes, true, dst, source(instruction, src, srcBlkStride, srcRepStride), dstRepStride,
+                order);
+}
+template <class T, bool isSetMask = true, emulator::AnyMask Mask>
+void WholeReduceMin(const LocalTensor<T>& dst, const LocalTensor<T>& src, const Mask mask, const int32_t repeatTime,
+                    const int32_t dstRepStride, const int32_t srcBlkStride, const int32_t srcRepStride,
+                    ReduceOrder order = ReduceOrder::ORDER_VALUE_INDEX) {
+  using namespace emulator;
+  Instruction instruction("WholeReduceMin", Pipe::V);
+  const Lanes lanes = mask_lanes<isSetMask>(instruction, mask, repeatTime, lanes_of<T>);
+  check_stride(instruction, "dstRepStride", dstRepStride);
+  whole_extreme(instruction, lanes, false, dst, source(instruction, src, srcBlkStride, srcRepStride), dstRepStride,
+                order);
+}
+
+template <class T, bool isSetMask = true, emulator::AnyMask Mask>
+void RepeatReduceSum(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32_t repeatTime, const Mask mask,
+                     const int32_t dstBlkStride, const int32_t srcBlkStride, const int32_t dstRepStride,
+                     const int32_t srcRepStride) {
+  using namespace emulator;
+  Instruction instruction("RepeatReduceSum", Pipe::V);
+  const Lanes lanes = mask_lanes<isSetMask>(instruction, mask, repeatTime, lanes_of<T>);
+  check_stride(instruction, "dstRepStride", dstRepStride);
+  check_stride(instruction, "dstBlkStride", dstBlkStride);
+  whole_sum(instruction, lanes, dst, source(instruction, src, srcBlkStride, srcRepStride), dstRepStride);
+}
+
+// ---- of each block and of each pair; the repeats come before the mask ----
+template <class T, bool isSetMask = true, emulator::AnyMask Mask>
+void BlockReduceSum(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32_t repeatTime, const Mask mask,
+                    const int32_t dstRepStride, const int32_t srcBlkStride, const int32_t srcRepStride) {
+  using namespace emulator;
+  Instruction instruction("BlockReduceSum", Pipe::V);
+  const Lanes lanes = mask_lanes<isSetMask>(instruction, mask, repeatTime, lanes_of<T>);
+  check_stride(instruction, "dstRepStride", dstRepStride);
+  group_reduce(instruction, lanes, int(BLOCK / sizeof(T)), dst, source(instruction, src, srcBlkStride, srcRepStride),
+               dstRepStride,
+               [](const T* values, const bool* present, int count) { return tree_sum(values, present, count); });
+}
+template <class T, bool isSetMask = true, emulator::AnyMask Mask>
+void BlockReduceMax(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32_t repeatTime, const Mask mask,
+                    const int32_t dstRepStride, const int32_t srcBlkStride, const int32_t srcRepStride) {
+  using namespace emulator;
+  Instruction instruction("BlockReduceMax", Pipe::V);
+  const Lanes lanes = mask_lanes<isSetMask>(instruction, mask, repeatTime, lanes_of<T>);
+  check_stride(instruction, "dstRepStride", dstRepStride);
+  group_reduce(instruction, lanes, int(BLOCK / sizeof(T)), dst, source(instruction, src, srcBlkStride, srcRepStride),
+               dstRepStride, [](const T* values, const bool* present, int count) {
+                 return group_extreme(true, values, present, count);
+               });
+}
+template <class T, bool isSetMask = true, emulator::AnyMask Mask>
+void BlockReduceMin(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32_t repeatTime, const Mask mask,
+                    const int32_t dstRepStride, const int32_t srcBlkStride, const int32_t srcRepStride) {
+  using namespace emulator;
+  Instruction instruction("BlockReduceMin", Pipe::V);
+  const Lanes lanes = mask_lanes<isSetMask>(instruction, mask, repeatTime, lanes_of<T>);
+  check_stride(instruction, "dstRepStride", dstRepStride);
+  group_reduce(instruction, lanes, int(BLOCK / sizeof(T)), dst, source(instruction, src, srcBlkStride, srcRepStride),
+               dstRepStride, [](const T* values, const bool* present, int count) {
+                 return group_extreme(false, values, present, count);
+               });
+}
+template <class T, bool isSetMask = true, emulator::AnyMask Mask>
+void PairReduceSum(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32_t repeatTime, const Mask mask,
+                   const int32_t dstRepStride, const int32_t srcBlkStride, const int32_t srcRepStride) {
+  using namespace emulator;
+  Instruction instruction("PairReduceSum", Pipe::V);
+  const Lanes lanes = mask_lanes<isSetMask>(instruction, mask, repeatTime, lanes_of<T>);
+  check_stride(instruction, "dstRepStride", dstRepStride);
+  group_reduce(instruction, lanes, 2, dst, source(instruction, src, srcBlkStride, srcRepStride), dstRepStride,
+               [](const T* values, const bool* present, int count) { return tree_sum(values, present, count); });
+}
+
+// ---- what the last reduction left for the scalar unit ----
+// The extreme of WholeReduceMax or Min over all repeats, or of ReduceMax or Min.
+template <class T>
+void GetReduceMaxMinCount(T& maxMinValue, T& maxMinIndex) {
+  static_assert(emulator::is_910b && sizeof(T) > 0, "this chip gives the value only");
+  maxMinValue = emulator::remembered<T>(emulator::EXTREME_VALUE);
+  maxMinIndex = emulator::remembered<T>(emulator::EXTREME_INDEX);
+}
+template <class T>
+void GetReduceMaxMinCount(T& maxMinValue) {
+  static_assert(emulator::is_310p && sizeof(T) > 0, "this chip gives value and index");
+  maxMinValue = emulator::remembered<T>(emulator::EXTREME_VALUE);
+}
+
+// The sum of ReduceSum over the first elements.
+template <class T>
+T GetAccVal() {
+  static_assert(emulator::is_910b && sizeof(T) > 0, "there is no such register on this chip");
+  return emulator::remembered<T>(emulator::SUM);
+}
+
+}  // namespace AscendC

@@ -4,11 +4,12 @@ import torch
 from pangu_ops import add_rms_norm, rms_norm
 
 
+@pytest.mark.parametrize("shape", [(5, 67), (2, 9001)], ids=["short", "long"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_add_rms_norm_is_the_two_steps_bit_for_bit(implementation, dtype):
+def test_add_rms_norm_is_the_two_steps_bit_for_bit(implementation, dtype, shape):
     generator = torch.Generator().manual_seed(0)
-    x, residual = (torch.randn(5, 67, generator=generator).to(dtype) for _ in range(2))
-    weight = torch.rand(67, generator=generator).to(dtype)
+    x, residual = (torch.randn(shape, generator=generator).to(dtype) for _ in range(2))
+    weight = torch.rand(shape[1], generator=generator).to(dtype)
     normed, total = add_rms_norm(x, residual, weight)
     assert torch.equal(total, x + residual)
     assert torch.equal(normed, rms_norm(total, weight))

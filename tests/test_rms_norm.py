@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from pangu_ops import rms_norm
+from pangu_ops.registry import PAGES
+from pangu_ops.testing.compare import mismatch
 
 
 def test_rms_norm_by_hand(implementation):
@@ -18,6 +20,13 @@ def test_rms_norm_equals_torch_for_any_leading_shape(implementation):
     weight = torch.rand(50)
     torch.testing.assert_close(rms_norm(x, weight, 1e-6), F.rms_norm(x, (50,), weight, 1e-6))
     torch.testing.assert_close(rms_norm(x[0, 0], weight), F.rms_norm(x[0, 0], (50,), weight, 1e-5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_rows_of_any_number_and_length(implementation, dtype):
+    for tokens, hidden in ((2, 20011), (45, 9000), (300, 44)):  # longer than a core's memory, few, many
+        args = PAGES["rms_norm"].example(tokens, hidden, dtype)
+        assert not mismatch(PAGES["rms_norm"], args, rms_norm(*args)), (tokens, hidden)
 
 
 X = torch.zeros(3, 8)

@@ -16,12 +16,16 @@ def test_rotary_by_hand(implementation):
     torch.testing.assert_close(out[:, 0], torch.tensor([[1.0, 2.0, 3.0, 4.0], turned]))
 
 
-def test_rotary_reads_slices_of_a_fused_projection(implementation):
-    qkv = torch.randn(6, 5, 16, generator=torch.Generator().manual_seed(0))
-    q, k, _ = qkv.split((2, 2, 1), dim=1)
-    cos, sin = rotary_table(torch.arange(6), 16, 10000.0)
-    for came, wanted in zip(rotary(q, k, cos, sin), rotary(q.contiguous(), k.contiguous(), cos, sin)):
-        assert torch.equal(came, wanted) and came.is_contiguous()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("size", [16, 22, 128])
+def test_rotary_reads_slices_of_a_fused_projection(implementation, size, dtype):
+    qkv = torch.randn(6, 9, size, generator=torch.Generator().manual_seed(0)).to(dtype)
+    queries, keys, _ = qkv.split((4, 2, 3), dim=1)
+    same = queries[:1].expand(6, 4, size), keys[:, :1].expand(6, 3, size)
+    cos, sin = rotary_table(torch.arange(6), size, 10000.0)
+    for q, k in ((queries, keys), (queries[:, ::2], keys[:, 1:]), same):
+        for came, wanted in zip(rotary(q, k, cos, sin), rotary(q.contiguous(), k.contiguous(), cos, sin)):
+            assert torch.equal(came, wanted) and came.is_contiguous()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

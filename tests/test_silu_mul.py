@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from pangu_ops import silu_mul
+from pangu_ops.registry import PAGES
+from pangu_ops.testing.compare import mismatch
 
 
 def test_silu_mul_by_hand(implementation):
@@ -18,6 +20,13 @@ def test_silu_mul_at_the_ends_of_the_range(implementation):
     wanted[0] = torch.nan  # -inf * 0
     out = silu_mul(torch.cat((gate, torch.ones(10))))
     torch.testing.assert_close(out, wanted, equal_nan=True, atol=1e-36, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_rows_of_any_number_and_length(implementation, dtype):
+    for tokens, intermediate in ((2, 20011), (45, 1344), (300, 44)):  # longer than a core's memory, few, many
+        args = PAGES["silu_mul"].example(tokens, intermediate, dtype)
+        assert not mismatch(PAGES["silu_mul"], args, silu_mul(*args)), (tokens, intermediate)
 
 
 X = torch.zeros(3, 8)

@@ -41,7 +41,25 @@ def test_nan_counts_as_minus_infinity(implementation):
     assert biased[1].tolist() == [[1, 0, 2, 3], [0, 1, 2, 3], [0, 1, 3, 2], [0, 1, 2, 3]]
 
 
-SIZES = [(12, 4, 3), (72, 8, 2), (80, 8, 1), (96, 6, 5), (160, 8, 4), (512, 1, 8)]
+@pytest.mark.parametrize("score_function", ["softmax", "sigmoid"])
+def test_weights_are_the_scores_of_the_chosen(implementation, score_function):
+    """Of those chosen last too, where nothing but the logits ranks."""
+    logits = torch.randn(20, 96, generator=torch.Generator().manual_seed(3))
+    scores = logits.softmax(-1) if score_function == "softmax" else logits.sigmoid()
+    weights, ids = moge_gating(logits, 4, 3, score_function)
+    torch.testing.assert_close(weights, scores.gather(1, ids.long()))
+
+
+def test_infinity_leaves_no_weight_to_share(implementation):
+    logits = torch.zeros(1, 8)
+    logits[0, 5] = torch.inf
+    bias = torch.tensor([0.0, 0.0, 1.0, 2.0, 0.0, 9.0, 0.0, 0.0])
+    weights, ids = moge_gating(logits, 2, 2, correction_bias=bias, renormalize=True)
+    assert ids.tolist() == [[3, 2, 5, 4]]
+    assert weights.tolist() == [[0] * 4]
+
+
+SIZES = [(12, 4, 3), (72, 8, 2), (80, 8, 1), (96, 6, 5), (160, 8, 4), (400, 2, 3), (512, 1, 8)]
 
 
 @pytest.mark.parametrize("experts, groups, k", SIZES)

@@ -28,6 +28,15 @@ def test_rows_out_of_range_count_as_masked(implementation):
     assert moge_combine(torch.empty(0, 1), torch.ones(1, 4), slot_rows).tolist() == [[0]]
 
 
+def test_many_slots(implementation):
+    generator = torch.Generator().manual_seed(0)
+    rows, weights = torch.randn(50, 9, generator=generator), torch.randn(3, 1500, generator=generator)
+    slot_rows = torch.randint(-1, 50, (3, 1500), generator=generator, dtype=torch.int32)
+    picked = rows.double()[slot_rows.long()] * (slot_rows >= 0)[..., None]
+    wanted = (picked * weights.double()[..., None]).sum(1)
+    torch.testing.assert_close(moge_combine(rows, weights, slot_rows).double(), wanted, rtol=1e-4, atol=1e-3)
+
+
 def test_two_slots_may_share_a_row(implementation):
     rows = torch.ones(1, 2, requires_grad=True)
     moge_combine(rows, torch.tensor([[2.0, 3.0]]), torch.zeros(1, 2, dtype=torch.int32)).sum().backward()

@@ -59,8 +59,13 @@ def test_groups_own_constant_rows_whatever_the_data(implementation):
         assert offsets[::8].tolist() == [0, 22, 44, 66, 88]
 
 
-@pytest.mark.parametrize("tokens, experts, groups, k", [(1100, 4, 2, 2), (20, 40, 1, 3), (70, 60, 2, 5)])
+@pytest.mark.parametrize(
+    "tokens, experts, groups, k",
+    [(1100, 4, 2, 2), (20, 40, 1, 3), (70, 60, 2, 5), (300, 128, 2, 2), (90, 5000, 1, 3)],
+)
 def test_many_slots_and_large_groups(implementation, tokens, experts, groups, k):
+    if implementation == "triton" and INTERPRETED and experts > 1000:
+        pytest.skip("takes the interpreter half a minute")
     x = torch.arange(tokens)[:, None].float()
     ids = torch.randint(-1, experts, (tokens, groups * k), generator=torch.Generator().manual_seed(0)).int()
     for came, wanted in zip(moge_dispatch(x, ids, experts, groups), reference(x, ids, experts, groups)):

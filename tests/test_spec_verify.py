@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import pangu_ops
 from pangu_ops import spec_verify
-from pangu_ops.backends import GPU_IMPLEMENTATIONS, IMPLEMENTATIONS, missing
+from pangu_ops.backends import ASCEND_IMPLEMENTATIONS, GPU_IMPLEMENTATIONS, IMPLEMENTATIONS, missing
 from pangu_ops.registry import PAGES
 
 CHAIN, TREE = [-1, 0, 1, 2], [-1, -1, 0, 0, 1]
@@ -280,12 +280,12 @@ def test_refusals(implementation, changes, message):
     ],
 )
 def test_trees_that_are_none(implementation, tree, method, message):
-    """A GPU cannot raise for a value without being waited for: there the sequence is flagged, and no other."""
+    """A GPU or NPU cannot raise for a value without being waited for: there the sequence is flagged, and no other."""
     args = list(PAGES["spec_verify"].example(3, 3, 5, method=method))
     clean = spec_verify(*args)
     args[1] = args[1].repeat(3, 1)
     args[1][1] = torch.tensor(tree)
-    if implementation not in GPU_IMPLEMENTATIONS:
+    if implementation not in (*GPU_IMPLEMENTATIONS, *ASCEND_IMPLEMENTATIONS):
         with pytest.raises(RuntimeError, match=f"^spec_verify: parents must be {message}"):
             spec_verify(*args)
         return

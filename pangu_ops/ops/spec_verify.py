@@ -57,7 +57,7 @@ def spec_verify(
 
     Every backend gives the same tokens bit for bit: products are float64, sums are of multiples of 2**-44. Only the
     entropy of ``"typical"`` is rounded. Parents that are no earlier node, or for ``"block"`` no chain, raise on CPU; a
-    GPU, which cannot without being waited for, flags their sequence as above. There is no gradient.
+    GPU or NPU, which cannot without being waited for, flags their sequence as above. There is no gradient.
 
     Equivalent to (a chain, one sequence)::
 

@@ -1,0 +1,46 @@
+"""What spec_verify's Ascend kernel does in the place of float64: integers on the scalar unit, two floats on the other.
+
+Files of tests/ascend compare each with the host's float64, bit for bit: half units, their neighbours, what cancels.
+"""
+
+import ctypes
+import subprocess
+
+import pytest
+
+from pangu_ops.testing import ascendc
+
+VOCABULARY, TILE = 153376, 1024
+
+
+@pytest.fixture(scope="module", params=ascendc.CHIPS)
+def library(request, tmp_path_factory):
+    file = tmp_path_factory.mktemp("residual") / "residual.so"
+    compiler = ascendc.compiler() or pytest.skip("no C++ compiler is installed")
+    kernels = ascendc.ROOT / "ascend_kernels"
+    paths = [f"-I{path}" for path in (kernels, kernels / "emulator")]
+    chip = f"-DPANGU_EMULATED={ascendc.CHIPS[request.param]}"
+    sources = [ascendc.ROOT / "tests/ascend" / name for name in ("residual.cpp", "real.cpp")]
+    command = [compiler, *ascendc.OPTIONS, chip, *paths, *sources, "-o", file]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    library = ctypes.CDLL(str(file))
+    library.check_real.restype = library.check_residual.restype = ctypes.c_char_p
+    return library
+
+
+def test_float64_by_integers(library):
+    assert library.check_real(ctypes.c_uint64(0), 200_000) == b""
+
+
+@pytest.mark.parametrize("auto_sync", [True, False])
+def test_units_of_tiles(library, auto_sync):
+    library.pangu_ascend_options(auto_sync, True)
+    assert library.check_residual(ctypes.c_uint64(1), 1500, ctypes.byref(ctypes.c_int64()), False) == b""
+
+
+def test_few_elements_of_distributions_are_doubtful(library):
+    """The scalar unit takes long for one; sums of 1 leave it a handful of a vocabulary."""
+    doubtful, count = ctypes.c_int64(), 300
+    assert library.check_residual(ctypes.c_uint64(2), count, ctypes.byref(doubtful), True) == b""
+    assert doubtful.value * VOCABULARY < 10 * count * TILE

@@ -3,18 +3,19 @@ PYTHON ?= python3
 VENV ?= .venv
 # the version that the project is tested with
 TORCH = 2.13.0
+TORCH_NPU = 2.13.0
 RUN = $(VENV)/bin/python
-SOURCES = setup.py CMakeLists.txt pyproject.toml $(shell find csrc -type f)
+SOURCES = setup.py CMakeLists.txt pyproject.toml $(shell find csrc ascend_kernels -type f)
 
 .PHONY: demo test test-full bench lint clean
 
 demo: $(VENV)/built
 	$(RUN) -m pangu_ops.demo
 
-test: $(VENV)/built
+test: $(VENV)/built $(VENV)/torch_npu-$(TORCH_NPU)
 	$(RUN) -m pytest
 
-test-full: $(VENV)/built
+test-full: $(VENV)/built $(VENV)/torch_npu-$(TORCH_NPU)
 	$(RUN) -m pytest -m ""
 
 bench: $(VENV)/built
@@ -35,6 +36,10 @@ $(VENV)/built: $(VENV)/torch $(SOURCES)
 $(VENV)/torch: | $(RUN)
 	$(RUN) -c "import torch" 2>/dev/null || $(RUN) -m pip install torch==$(TORCH)
 	touch $@
+
+# Of torch_npu only what tests compile and compare with: without a network they are skipped.
+$(VENV)/torch_npu-$(TORCH_NPU): | $(VENV)/built
+	-$(RUN) tests/mock_npu/fetch.py $(TORCH_NPU) $@
 
 # A torch that this Python has already (a container's, built for its GPU) is used.
 $(RUN):

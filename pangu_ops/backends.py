@@ -2,7 +2,8 @@
 
 On CPU there is one library of native kernels per instruction set; the best that this machine runs is loaded when
 the package is imported, and registers its kernels by itself. The kernels for NVIDIA GPUs are registered beside it
-(nvidia.py), and can be put in its place: on the GPU, or without one in emulation.
+(nvidia.py), and can be put in its place: on the GPU, or without one in emulation. Those for Ascend NPUs are too, where
+torch has loaded torch_npu (npu.py); in its place they run in an emulation of either chip (ascend.py).
 """
 
 import _ctypes
@@ -10,11 +11,12 @@ import contextlib
 import ctypes
 import os
 import platform
+import sys
 from pathlib import Path
 
 import torch
 
-from pangu_ops import nvidia
+from pangu_ops import npu, nvidia
 from pangu_ops.registry import STRICT
 
 LIBRARIES = Path(__file__).parent / "lib"
@@ -28,7 +30,9 @@ CPU_FLAGS = {
 }
 # What ops on CPU tensors can run through; a GPU's are for tests and comparisons.
 GPU_IMPLEMENTATIONS = ("triton", "cuda")
-IMPLEMENTATIONS = ("reference", *CPU_FLAGS, *GPU_IMPLEMENTATIONS)
+# The AscendC kernels in emulation, with the library of each chip.
+ASCEND_IMPLEMENTATIONS = {"ascend_emulator": "ascend_910b", "ascend_emulator_310p": "ascend_310p"}
+IMPLEMENTATIONS = ("reference", *CPU_FLAGS, *GPU_IMPLEMENTATIONS, *ASCEND_IMPLEMENTATIONS)
 
 _loaded = None  # (implementation, its library) in use; None is the reference
 _invariant = os.environ.get("PANGU_OPS_BATCH_INVARIANT", "0") not in ("", "0")
@@ -48,6 +52,9 @@ def missing(name):
         if name == "cuda" and not torch.cuda.is_available():
             return "" if library("cuda_emulated").exists() else f"{library('cuda_emulated').name} was not built"
         return nvidia.missing(name)
+    if name in ASCEND_IMPLEMENTATIONS:
+        file = library(ASCEND_IMPLEMENTATIONS[name])
+        return "" if file.exists() else f"{file.name} was not built"
     present = _cpu_flags()
     absent = [flag for flag in CPU_FLAGS[name] if flag not in present]
     if absent:
@@ -62,6 +69,11 @@ def missing(name):
 def implementations():
     """Name of each implementation to the reason why it cannot run here (an empty string when it can)."""
     return {name: missing(name) for name in IMPLEMENTATIONS}
+
+
+def takes(name, dtype):
+    """Whether implementation ``name`` computes in ``dtype``: a 310P has no bfloat16, and its ops refuse it."""
+    return name != "ascend_emulator_310p" or dtype != torch.bfloat16
 
 
 def current():
@@ -123,6 +135,9 @@ def load():
     if library("cuda").exists():
         NativeLibrary(library("cuda"))  # for as long as the process
     nvidia.register()
+    if library("ascend").exists() and "torch_npu" in sys.modules:  # it needs that one's libraries
+        NativeLibrary(library("ascend"))
+    npu.register()
 
 
 def _require(name, who):
@@ -140,10 +155,20 @@ def _switch(name):
     if name in CPU_FLAGS:
         _loaded = (name, NativeLibrary(library(name)))
         _set_invariant(_invariant)
+    elif name in ASCEND_IMPLEMENTATIONS:
+        _loaded = (name, NativeLibrary(library(ASCEND_IMPLEMENTATIONS[name])))
     elif name == "cuda" and not torch.cuda.is_available():
         _loaded = (name, NativeLibrary(library("cuda_emulated")))
     elif name != "reference":
         _loaded = (name, nvidia.OnCpuTensors(name))
+
+
+def emulator():
+    """The functions of the library of AscendC kernels in use."""
+    if current() not in ASCEND_IMPLEMENTATIONS:
+        wanted = " or ".join(ASCEND_IMPLEMENTATIONS)
+        raise RuntimeError(f"ascend: the implementation in use must be {wanted}, came {current()}")
+    return _loaded[1].functions
 
 
 class NativeLibrary:

@@ -73,7 +73,7 @@ def build_parser():
     )
     model.add_argument("--draft-tokens", type=int, metavar="N", help="longest draft (default: as HOW has it)")
     model.add_argument("--dtype", choices=DTYPES, help="default: the checkpoint's")
-    model.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cuda where a GPU is visible)")
+    model.add_argument("--device", help="cpu, cuda, npu, cuda:1 ... (default: a GPU or an NPU where one is visible)")
 
     one = commands.add_parser("generate", parents=[model], help="answer one prompt")
     task = one.add_mutually_exclusive_group(required=True)
@@ -207,22 +207,26 @@ class Session:
 
 
 def device(args):
-    """Where the model runs: what ``--device`` says, otherwise a GPU where one is visible."""
+    """Where the model runs: what ``--device`` says, otherwise a GPU or an NPU where one is visible."""
     import torch
 
     from pangu_ops.info import absent
     from pangu_ops.models.config import ModelError
 
-    reason = absent("CUDA")
+    kinds = {"cuda": "CUDA", "npu": "NPU"}
+    name = args.device or next((name for name, kind in kinds.items() if not absent(kind)), "cpu")
+    kind = kinds.get(name.partition(":")[0])
+    reason = absent(kind) if kind else ""
     try:
-        chosen = torch.device(args.device or ("cpu" if reason else "cuda"))
+        chosen = torch.device("cpu" if reason else name)  # torch knows npu with torch_npu only
     except RuntimeError:
-        raise ModelError(f"device: --device must be cpu, cuda or cuda:N, came {args.device}") from None
-    if chosen.type == "cuda" and not reason and (chosen.index or 0) >= torch.cuda.device_count():
-        reason = f"{torch.cuda.device_count()} devices are visible"
-    if chosen.type not in ("cpu", "cuda") or (chosen.type == "cuda" and reason):
-        why = f", where {reason}" if chosen.type == "cuda" else ""
-        raise ModelError(f"device: --device must be one that the models run on here, came {args.device}{why}")
+        raise ModelError(f"device: --device must be cpu, cuda, npu, cuda:N or npu:N, came {name}") from None
+    if kind and not reason:
+        count = torch.get_device_module(chosen).device_count()
+        reason = "" if (chosen.index or 0) < count else f"{count} devices are visible"
+    if reason or chosen.type not in ("cpu", *kinds):
+        why = f", where {reason}" if reason else ""
+        raise ModelError(f"device: --device must be one that the models run on here, came {name}{why}")
     return chosen
 
 

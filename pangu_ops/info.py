@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 import pangu_ops
-from pangu_ops import nvidia
-from pangu_ops.backends import GPU_IMPLEMENTATIONS, current, implementations
+from pangu_ops import npu, nvidia
+from pangu_ops.backends import ASCEND_IMPLEMENTATIONS, GPU_IMPLEMENTATIONS, current, implementations, library
 from pangu_ops.registry import PAGES, STRICT, has_kernel
 from pangu_ops.schemas import OPS
 
@@ -24,6 +24,7 @@ ENVIRONMENT = {
 LEGEND = {
     "kernel": "a native kernel is registered for that op and device",
     "triton": "its Triton kernel",
+    "torch_npu": "composed of torch_npu's own operators",
     "reference": "plain torch: no native kernel is registered for that op and device",
     "missing": "no native kernel is registered, and PANGU_OPS_STRICT leaves the reference out",
 }
@@ -37,15 +38,17 @@ def report():
 
 def table():
     """The op x backend table of README.md, from the kernels in a checkout; it is the same on every machine."""
-    lines = ["| op | reference | CPU (C++) | NVIDIA (Triton, CUDA) | Ascend (AscendC) |", "|---|---|---|---|---|"]
+    ascend = "Ascend: compiled, verified in CPU emulation, not run on hardware"
+    lines = [f"| op | reference | CPU (C++) | NVIDIA (Triton, CUDA) | {ascend} |", "|---|---|---|---|---|"]
     for op in OPS:
+        composed = "torch_npu" if op in npu.COMPOSED else "-"
+        on_npu = "AscendC" if _has_file(f"ascend_kernels/kernel/{op}.cpp") else composed
         cells = (
             op in PAGES,
             has_kernel(op, "CPU"),
             _has_file(f"triton_kernels/{op.removesuffix('_backward')}.py", f"csrc/cuda/{op}.cu"),
-            _has_file(f"ascend_kernels/kernel/{op}.cpp"),
         )
-        lines.append(f"| `{op}` | {' | '.join('yes' if cell else '-' for cell in cells)} |")
+        lines.append(f"| `{op}` | {' | '.join('yes' if cell else '-' for cell in cells)} | {on_npu} |")
     return "\n".join(lines)
 
 
@@ -58,7 +61,11 @@ def implementation(op, device):
     if absent(device):
         return "-"
     if has_kernel(op, DEVICES[device]):
-        return current() if device == "CPU" else "triton" if op in nvidia.registered else "kernel"
+        if device == "CPU":
+            return current()
+        composed = {"CUDA": ("triton", nvidia.registered), "NPU": ("torch_npu", npu.registered)}
+        name, ops = composed[device]
+        return name if op in ops else "kernel"
     return "missing" if STRICT else "reference"
 
 
@@ -87,12 +94,14 @@ def _versions():
 def _devices():
     yield f"{'CPU':12} {cpu_model()}, {os.cpu_count()} threads"
     for name, reason in implementations().items():
-        if name == GPU_IMPLEMENTATIONS[0]:
-            yield f"{'CUDA':12} {absent('CUDA') or ', '.join(_device_names('CUDA'))}"
-        emulated = name in GPU_IMPLEMENTATIONS and absent("CUDA")
+        for device, its in (("CUDA", GPU_IMPLEMENTATIONS), ("NPU", tuple(ASCEND_IMPLEMENTATIONS))):
+            if name == its[0]:
+                yield f"{device:12} {absent(device) or ', '.join(_device_names(device))}"
+        emulated = name in ASCEND_IMPLEMENTATIONS or (name in GPU_IMPLEMENTATIONS and absent("CUDA"))
         can = "runs in emulation, for tests" if emulated else "can run"
-        yield f"  {name:10} {'in use' if name == current() else reason or can}"
-    yield f"{'NPU':12} {absent('NPU') or ', '.join(_device_names('NPU'))}"
+        yield f"  {name:20} {'in use' if name == current() else reason or can}"
+    if not absent("NPU") and not library("ascend").exists():
+        yield f"  {'kernels':20} {library('ascend').name} was not built"
 
 
 def _device_names(device):

@@ -16,7 +16,7 @@ def test_use_is_scoped_and_comes_back_after_an_error():
 
 
 def test_an_unknown_implementation_is_named_with_those_known():
-    known = "reference, generic, avx2, avx512, avx512bf16, amx, triton, cuda"
+    known = "reference, generic, avx2, avx512, avx512bf16, amx, triton, cuda, ascend_emulator, ascend_emulator_310p"
     with pytest.raises(ValueError, match=f"implementation must be one of {known}, came fast"), pangu_ops.use("fast"):
         pass
 

@@ -146,7 +146,9 @@ def test_dtype(trained, dtype, capsys, monkeypatch):
     assert seen[0].embed.weight.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
 
 
-@pytest.mark.parametrize("device, came", [("tpu", "cpu, cuda or cuda:N, came tpu"), ("meta", "run on here, came meta")])
+@pytest.mark.parametrize(
+    "device, came", [("tpu", "npu, cuda:N or npu:N, came tpu"), ("meta", "run on here, came meta")]
+)
 def test_a_device_that_cannot_be(trained, device, came, capsys):
     assert main(["generate", "--model", str(trained), "--prompt", "1", "--device", device]) == 1
     assert capsys.readouterr().err.endswith(f"{came}\n")

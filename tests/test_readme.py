@@ -11,6 +11,7 @@ import torch
 import pangu_ops
 from pangu_ops import cli, info
 from pangu_ops.backends import missing
+from pangu_ops.testing import check
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -55,6 +56,8 @@ def test_command_exists(line):
         assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
     elif "/" in command:
         assert os.access(ROOT / command, os.X_OK)
+    elif arguments[0] == "check":
+        assert command == "pangu" and check.build_parser().parse_args(arguments[1:])
     else:
         assert command == "pangu" and cli.build_parser().parse_args(arguments)
 

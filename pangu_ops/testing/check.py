@@ -4,9 +4,13 @@ import argparse
 
 import torch
 
-from pangu_ops.backends import implementations, use
+from pangu_ops import npu
+from pangu_ops.backends import implementations, takes, use
+from pangu_ops.info import absent, implementation
 from pangu_ops.registry import FLOATS, PAGES
-from pangu_ops.testing.compare import expected, mismatch
+from pangu_ops.testing.compare import as_tuple, expected, mismatch
+
+DEVICES = {"cuda": "CUDA", "npu": "NPU"}  # torch's name to that of `pangu info`
 
 
 def failures(page, names):
@@ -15,28 +19,78 @@ def failures(page, names):
         for dtype in FLOATS:
             args = page.example(**case, dtype=dtype)
             wanted = expected(page, args)
-            for name in names:
+            for name in (name for name in names if takes(name, dtype)):
                 with use(name):
                     problem = mismatch(page, args, getattr(torch.ops.pangu, page.name)(*args), wanted)
                 if problem:
                     yield name, case, dtype, problem
 
 
-def main(argv=None):
+def failures_on(page, device):
+    """``(case, dtype, what is wrong)`` of every case that fails on tensors of ``device``."""
+    slack = npu.SLACK.get(page.name, 1) if device.startswith("npu") else 1
+    for case in page.cases:
+        for dtype in FLOATS:
+            args = page.example(**case, dtype=dtype)
+            wanted = expected(page, args)
+            try:
+                there = [arg.to(device) if isinstance(arg, torch.Tensor) else arg for arg in args]
+                results = as_tuple(getattr(torch.ops.pangu, page.name)(*there))
+                problem = mismatch(page, args, tuple(result.cpu() for result in results), wanted, slack)
+            except RuntimeError as error:
+                problem = str(error)
+            if problem:
+                yield case, dtype, problem
+
+
+def check_device(pages, device):
+    """Check the ops on tensors of ``device``; returns the number of failures."""
+    failed, kind = 0, DEVICES[device.partition(":")[0]]
+    for page in pages:
+        found = list(failures_on(page, device))
+        failed += len(found)
+        print(
+            f"{page.name:24} {len(page.cases)} cases x {len(FLOATS)} dtypes: {implementation(page.name, kind)} ", end=""
+        )
+        print("ok" if not found else "FAILED")
+        for case, dtype, problem in found:
+            print(f"    {case} {dtype}: {problem}")
+    return failed
+
+
+def usable(device):
+    """``device``, where ops can run on its tensors here."""
+    kind = DEVICES.get(device.partition(":")[0])
+    if kind is None or absent(kind):
+        why = f", where {absent(kind)}" if kind else ""
+        raise SystemExit(f"pangu check: --device must be cuda or npu, with an index or without, came {device}{why}")
+    return device
+
+
+def build_parser():
     parser = argparse.ArgumentParser(prog="pangu check", description="compare every op with its float64 reference")
     parser.add_argument("op", nargs="*", help="only these ops")
-    parser.add_argument("--backend", choices=implementations(), help="only this implementation")
-    args = parser.parse_args(argv)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--backend", choices=implementations(), help="only this implementation")
+    which.add_argument("--device", help="what the ops run on tensors of this device: cuda, npu, npu:1 ...")
+    return parser
+
+
+def main(argv=None):
+    args = build_parser().parse_args(argv)
     unknown = [op for op in args.op if op not in PAGES]
     if unknown:
         raise SystemExit(f"pangu check: op must be one of {', '.join(PAGES)}, came {', '.join(unknown)}")
+    pages = [PAGES[op] for op in args.op or PAGES]
+    if args.device:
+        return 1 if check_device(pages, usable(args.device)) else 0
     reasons = {name: reason for name, reason in implementations().items() if args.backend in (None, name)}
     for name, reason in reasons.items():
         if reason:
             print(f"{name}: not checked, {reason}")
     names = [name for name, reason in reasons.items() if not reason]
     failed = 0
-    for page in (PAGES[op] for op in args.op or PAGES):
+    for page in pages:
         found = list(failures(page, names))
         failed += len(found)
         print(f"{page.name:24} {len(page.cases)} cases x {len(FLOATS)} dtypes: {', '.join(names)} ", end="")

@@ -26,11 +26,11 @@ def expected(page, args):
     return as_tuple(page.reference(*map(widen, args)))
 
 
-def mismatch(page, args, results, wanted=None):
+def mismatch(page, args, results, wanted=None, slack=1):
     """The first way in which ``results`` differ from what the op's page promises; an empty string when none.
 
     Shape, dtype and strides must be those of ``outputs``; results that the page calls exact must equal the reference
-    bit for bit, the others lie within the tolerance of the dtype of ``args``.
+    bit for bit, the others lie within ``slack`` times the tolerance of the dtype of ``args``.
     """
     wanted = expected(page, args) if wanted is None else wanted
     dtype = next((arg.dtype for arg in args if isinstance(arg, torch.Tensor) and arg.is_floating_point()), None)
@@ -48,8 +48,9 @@ def mismatch(page, args, results, wanted=None):
             continue
         error = (got.double() - want).abs()
         scale = want.square().mean().sqrt() if want.numel() else 0.0
-        allowed = TOLERANCE[dtype] * (scale + want.abs())
+        tolerance = slack * TOLERANCE[dtype]
+        allowed = tolerance * (scale + want.abs())
         if not bool((error <= allowed).all()):
             worst = (error / allowed.clamp_min(1e-300)).max().item()
-            return f"result {index} must be within {TOLERANCE[dtype]:g} of the reference, came {worst:.3g} times that"
+            return f"result {index} must be within {tolerance:g} of the reference, came {worst:.3g} times that"
     return ""

@@ -31,13 +31,6 @@ inline void check_position(const Instruction& instruction, const Place& place, b
                      core.describe(place.address));
 }
 
-template <class T>
-void check_gm(const Instruction& instruction, const GlobalTensor<T>& tensor) {
-  if (tensor.address() % sizeof(T))
-    instruction.fail("alignment", "GM must be at a multiple of the element's size",
-                     Machine::get().memory.describe(tensor.address()));
-}
-
 inline bool check_bursts(const Instruction& instruction, const Bursts& bursts) {
   if (bursts.count > MOST_BURSTS)
     instruction.fail("burst", "blockCount must be at most 4095", std::to_string(bursts.count));

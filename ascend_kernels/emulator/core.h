@@ -30,6 +30,19 @@ struct Buffer {
   int8_t freed = -1, queued = -1;  // the event ids that it holds
 };
 
+// A line of GM that the scalar unit holds: its bytes as they were when it was first needed.
+struct CachedLine {
+  Seq since = 0;
+  std::vector<Entry> unseen;  // written by then, but not known to be
+
+  bool misses(const Entry& entry) const {
+    if (entry.stamp >> PIPE_BITS > since) return true;
+    for (const Entry& one : unseen)
+      if (one.core == entry.core && one.stamp == entry.stamp) return true;
+    return false;
+  }
+};
+
 struct Core {
   // ---- registers that instructions set and read ----
   uint64_t mask[2] = {~0ull, ~0ull};
@@ -44,9 +57,9 @@ struct Core {
   LocalMemory memory;
   std::vector<Buffer> buffers;
   TPipe* pipe = nullptr;
-  bool unwinding = false;                    // the launch has failed: nothing is checked any more
-  std::string late;                          // an error found where none can be thrown
-  std::unordered_map<uint64_t, Seq> cached;  // lines of GM that the scalar unit holds
+  bool unwinding = false;  // the launch has failed: nothing is checked any more
+  std::string late;        // an error found where none can be thrown
+  std::unordered_map<uint64_t, CachedLine> cached;
 
   // ---- clocks ----
   Clock clocks[PIPES];

@@ -144,8 +144,8 @@ inline void Core::finish() {
            "flag " + std::to_string(id));
   if (counter_mode) fail(what, "left-behind", "the mask mode must be Normal again", "Counter mode");
   if (atomic) fail(what, "left-behind", "stores must be plain again", "an atomic mode");
-  for (auto& [line, since] : cached) {
-    (void)since;
+  for (auto& [line, held] : cached) {
+    (void)held;
     if (Machine::get().memory.clean(uint32_t(index), line))
       soft(what, "dcache", "SetValue to GM must be followed by DataCacheCleanAndInvalid",
            "a line of the data cache that was never written back, at " +

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -61,6 +62,7 @@ class GlobalMemory {
     joined_.clear();
     joiner_ = {};
     dirty_.clear();
+    written_back_.clear();
     last_ = 0;
   }
 
@@ -104,6 +106,11 @@ class GlobalMemory {
 
   template <class Knows>
   Found write(uint64_t begin, uint64_t end, const Entry& own, bool atomic, const Knows& knows) {
+    for (uint64_t line = begin / CACHE_LINE; !written_back_.empty() && line * CACHE_LINE < end; line++)
+      if (auto lines = written_back_.find(line); lines != written_back_.end())
+        for (const Entry& entry : lines->second)
+          if (entry.core != own.core && !knows(entry))
+            return {Hazard::WAW, std::max(begin, line * CACHE_LINE), entry, false};
     uint32_t checked = 0, checked_readers = 0, before = 0, after = 0;
     return walk(begin, end, [&](uint32_t& writers, uint32_t& readers, uint64_t address) -> Found {
       const bool both_atomic = atomic && sets_[writers].atomic;
@@ -132,6 +139,9 @@ class GlobalMemory {
   bool is_dirty(uint32_t core, uint64_t address) const {
     return !dirty_.empty() && dirty_.count(address / CACHE_LINE << 16 | core);
   }
+
+  // All of a line went back to GM, with what others may write beside it.
+  void write_back(uint64_t line, const Entry& own) { written_back_[line].push_back(own); }
 
   // Who wrote a byte last; a later write of another than the core's own scalar unit makes its cached copy old.
   template <class Each>
@@ -245,6 +255,7 @@ class GlobalMemory {
   Entry joiner_{};  // whose unions these are: (set, set with it)
   std::vector<std::pair<uint32_t, uint32_t>> joined_;
   std::unordered_set<uint64_t> dirty_;
+  std::unordered_map<uint64_t, std::vector<Entry>> written_back_;  // by whom
   size_t last_ = 0;
 };
 

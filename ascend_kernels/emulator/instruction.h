@@ -81,6 +81,7 @@ class Instruction {
     core_.soft(what(), id, rule, came);
   }
 
+  bool knows(const Entry& entry) const { return core_.knows(entry, access_); }
   Core& core_of() const { return core_; }
   Seq seq() const { return seq_; }
   std::string what() const {
@@ -202,7 +203,7 @@ char* Instruction::gm(const GlobalTensor<T>& tensor, int64_t offset, int64_t byt
   char* place = reinterpret_cast<char*>(begin);
   if (!bytes) return place;
   const Entry own{uint32_t(core_.index), access_.stamp};
-  auto knows = [&](const Entry& entry) { return core_.knows(entry, access_); };
+  auto knows = [&](const Entry& entry) { return this->knows(entry); };
   for (;;) {
     auto found =
         writes ? machine.memory.write(begin, end, own, atomic, knows) : machine.memory.read(begin, end, own, knows);

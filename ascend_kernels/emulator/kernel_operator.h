@@ -4,8 +4,8 @@
 //
 // Left out, so that kernels that use it do not compile or stop with an error that names it:
 //   the cube side (L1, L0, Mmad, Fixpipe, Matmul, Nd2Nz copies, modes 2 and up of CrossCoreSetFlag), TBufPool, SPM,
-//   LocalMemAllocator, comparisons as operators, DataCopy of slices and with DataCopyEnhancedParams, int4, high-level
-//   libraries.
+//   LocalMemAllocator, comparisons as operators, DataCopy of slices and with DataCopyEnhancedParams, int4, variables of
+//   a block, high-level libraries.
 // Not seen: what goes through raw pointers (__gm__ T*, GetPhyAddr), bank conflicts, the instruction cache, time.
 #pragma once
 
@@ -48,6 +48,11 @@ template <class... Arguments>
 void DumpTensor(const Arguments&...) {}
 
 inline void Trap() { emulator::core().fail("Trap", "trap", "a kernel must not stop itself", "a call of Trap"); }
+namespace emulator {
+[[noreturn]] inline void assertion(const char* condition) {
+  core().fail("ASCENDC_ASSERT", "assertion", std::string(condition) + " must hold", "false");
+}
+}  // namespace emulator
 inline void SetSysWorkspace(__gm__ uint8_t*) {}
 inline __gm__ uint8_t* GetUserWorkspace(__gm__ uint8_t* workspace) { return workspace; }
 

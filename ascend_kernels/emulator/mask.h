@@ -88,7 +88,10 @@ inline Lanes register_lanes(Instruction& instruction, int64_t repeats, int per_r
   check_repeats(instruction, repeats, most);
   Lanes lanes{per_repeat, repeats, false, 0, {now.mask[0], per_repeat > 64 ? now.mask[1] : 0}};
   if (per_repeat < 64) lanes.bits[0] &= (uint64_t{1} << per_repeat) - 1;
-  instruction.require(lanes.bits[0] || lanes.bits[1], "the mask must choose a lane", "none");
+  if (!lanes.bits[0] && !lanes.bits[1]) {
+    instruction.soft("rule", "the mask must choose a lane", "none");
+    lanes.repeats = 0;
+  }
   return lanes;
 }
 
@@ -108,9 +111,10 @@ Lanes mask_lanes(Instruction& instruction, Mask mask, int64_t repeats, int per_r
     if (now.counter_mode) {
       now.mask[0] = number, now.mask[1] = 0;
     } else {
-      if (number < 1 || number > static_cast<uint64_t>(per_repeat))
-        instruction.require(false, "mask must be from 1 to " + std::to_string(per_repeat),
-                            std::to_string(static_cast<int64_t>(number)));
+      const std::string rule = "mask must be from 1 to " + std::to_string(per_repeat);
+      if (number > static_cast<uint64_t>(per_repeat))
+        instruction.require(false, rule, std::to_string(static_cast<int64_t>(number)));
+      if (number == 0) instruction.soft("rule", rule, "0");  // documented so, but nothing is what hardware does
       put_low_bits(static_cast<int64_t>(number), now.mask);
     }
   } else if constexpr (isSetMask) {

@@ -28,13 +28,8 @@ class TQueBind {
       if (buffer.state != Buffer::IDLE) continue;
       next_ = (next_ + i + 1) % count_;
       buffer.state = Buffer::ALLOCATED;
-      if (buffer.freed >= 0) {
-        wait_flag(FREED, buffer.freed);
-        return_id(core, "AllocTensor", FREED, buffer.freed);
-        buffer.freed = -1;
-      } else if (FREED == HardEvent::V_V) {
-        core.barrier(Pipe::V);
-      }
+      wait_until_free(core, "AllocTensor", buffer);
+      if (FREED == HardEvent::V_V) core.barrier(Pipe::V);
       core.memory.forget(buffer.begin, buffer.end);
       return tensor<T>(core, number);
     }
@@ -93,7 +88,10 @@ class TQueBind {
       if (core.buffers[first_ + i].state == emulator::Buffer::IDLE) return true;
     return false;
   }
-  void FreeAllEvent() {}
+  void FreeAllEvent() {
+    emulator::Core& core = ready("FreeAllEvent");
+    for (uint32_t i = 0; i < count_; i++) wait_until_free(core, "FreeAllEvent", core.buffers[first_ + i]);
+  }
 
   void attach(uint32_t first, uint8_t count) {
     first_ = first;
@@ -121,6 +119,13 @@ class TQueBind {
     if (!count_ || first_ >= core.buffers.size() || !core.buffers[first_].generation)
       core.fail(what, "not-from-a-buffer", "a queue must have buffers of InitBuffer", "none");
     return core;
+  }
+
+  static void wait_until_free(emulator::Core& core, const char* what, emulator::Buffer& buffer) {
+    if (buffer.freed < 0) return;
+    emulator::wait_flag(FREED, buffer.freed);
+    emulator::return_id(core, what, FREED, buffer.freed);
+    buffer.freed = -1;
   }
 
   template <class T>

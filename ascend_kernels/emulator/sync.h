@@ -35,36 +35,39 @@ constexpr bool is_pipe(pipe_t pipe) {
 
 constexpr Pipe pipe_named(pipe_t pipe) { return pipe == PIPE_FIX ? Pipe::FIX : Pipe(uint8_t(pipe)); }
 
+inline void pipe_barrier(pipe_t pipe) {
+  Core& core = emulator::core();
+  Machine::get().report.pipe_barriers++;
+  if (pipe == PIPE_ALL) return core.barrier_all();
+  if (pipe == PIPE_S || !is_pipe(pipe))
+    core.fail("PipeBarrier", "scalar-barrier", "PipeBarrier must be of another pipe than the scalar unit's", "that one");
+  const Pipe its = pipe_named(pipe);
+  core.clocks[int(its)].join(core.clocks[int(Pipe::S)]);
+  core.barrier(its);
+}
+
 }  // namespace emulator
 
 template <pipe_t pipe>
 void PipeBarrier() {
-  emulator::Core& core = emulator::core();
-  emulator::Machine::get().report.pipe_barriers++;
-  if (pipe == PIPE_S) core.fail("PipeBarrier", "scalar-barrier", "PipeBarrier must not be of PIPE_S", "that");
-  if constexpr (pipe == PIPE_ALL) {
-    core.barrier_all();
-  } else {
-    static_assert(emulator::is_pipe(pipe), "PipeBarrier is for S, V, M, MTE1, MTE2, MTE3, FIX and ALL");
-    const emulator::Pipe its = emulator::pipe_named(pipe);
-    core.clocks[int(its)].join(core.clocks[int(emulator::Pipe::S)]);
-    core.barrier(its);
-  }
+  static_assert(pipe == PIPE_ALL || emulator::is_pipe(pipe), "PipeBarrier is for V, M, MTE1, MTE2, MTE3, FIX and ALL");
+  emulator::pipe_barrier(pipe);
 }
 
 // ---- the scalar unit's data cache ----
 namespace emulator {
 
-inline void clean_line(Core& core, uint64_t line, Seq since) {
+inline void clean_line(const Instruction& instruction, uint64_t number, const CachedLine& line) {
   GlobalMemory& memory = Machine::get().memory;
-  if (!memory.clean(uint32_t(core.index), line)) return;
-  memory.writers(line * CACHE_LINE, (line + 1) * CACHE_LINE, [&](uint64_t address, const Entry& entry) {
-    bool is_own = int(entry.core) == core.index && pipe_of(entry.stamp) == Pipe::S;
-    if (!is_own && entry.stamp >> PIPE_BITS > since)
-      core.fail("DataCacheCleanAndInvalid", "dcache",
-                "a line that is written back must hold nothing that others have written since",
-                memory.describe(address));
+  const Entry own{uint32_t(instruction.core_of().index), stamp_of(instruction.seq(), Pipe::S)};
+  if (!memory.clean(own.core, number)) return;
+  memory.writers(number * CACHE_LINE, (number + 1) * CACHE_LINE, [&](uint64_t address, const Entry& entry) {
+    bool is_own = entry.core == own.core && pipe_of(entry.stamp) == Pipe::S;
+    if (!is_own && (line.misses(entry) || !instruction.knows(entry)))
+      instruction.fail("dcache", "a line that is written back must hold nothing that others have written since",
+                       memory.describe(address));
   });
+  memory.write_back(number, own);
 }
 
 }  // namespace emulator
@@ -72,20 +75,46 @@ inline void clean_line(Core& core, uint64_t line, Seq since) {
 template <class T, CacheLine lines, DcciDst destination = DcciDst::CACHELINE_ALL>
 void DataCacheCleanAndInvalid(const GlobalTensor<T>& tensor) {
   using namespace emulator;
-  Core& core = emulator::core();
+  static_assert(destination == DcciDst::CACHELINE_ALL || destination == DcciDst::CACHELINE_OUT,
+                "the emulator has a data cache of GM only");
+  Instruction instruction("DataCacheCleanAndInvalid", Pipe::S);
+  auto& cached = instruction.core_of().cached;
   if constexpr (lines == CacheLine::ENTIRE_DATA_CACHE) {
-    for (auto& [line, since] : core.cached) clean_line(core, line, since);
-    core.cached.clear();
+    for (auto& [number, line] : cached) clean_line(instruction, number, line);
+    cached.clear();
   } else {
-    auto found = core.cached.find(tensor.address() / CACHE_LINE);
-    if (found == core.cached.end()) return;
-    clean_line(core, found->first, found->second);
-    core.cached.erase(found);
+    auto found = cached.find(tensor.address() / CACHE_LINE);
+    if (found == cached.end()) return;
+    clean_line(instruction, found->first, found->second);
+    cached.erase(found);
   }
 }
 
 template <class T>
-void DataCachePreload(const GlobalTensor<uint64_t>&, const T) {}
-inline void ICachePreLoad(const int64_t = 1) {}
+void DataCachePreload(const GlobalTensor<uint64_t>& tensor, const T byte_offset) {
+  emulator::Instruction instruction("DataCachePreload", emulator::Pipe::S);
+  emulator::cached_line(instruction, tensor.address() + uint64_t(byte_offset));
+}
+inline void ICachePreLoad(const int64_t = 1) {}  // of a cache that is not emulated
 
 }  // namespace AscendC
+
+// The device compiler's own names, which kernels use too.
+namespace AscendC::emulator {
+
+inline HardEvent event_of(pipe_t source, pipe_t destination) {
+  for (int event = 0; event < EVENTS; event++)
+    if (source_of(HardEvent(event)) == pipe_named(source) && destination_of(HardEvent(event)) == pipe_named(destination))
+      return HardEvent(event);
+  core().fail("set_flag", "event", "there must be an event from one pipe to the other", "two that have none");
+}
+
+}  // namespace AscendC::emulator
+
+inline void pipe_barrier(pipe_t pipe) { AscendC::emulator::pipe_barrier(pipe); }
+inline void set_flag(pipe_t source, pipe_t destination, int32_t id) {
+  AscendC::emulator::set_flag(AscendC::emulator::event_of(source, destination), id);
+}
+inline void wait_flag(pipe_t source, pipe_t destination, int32_t id) {
+  AscendC::emulator::wait_flag(AscendC::emulator::event_of(source, destination), id);
+}

@@ -55,6 +55,7 @@ class LocalTensor {
 
   T GetValue(uint32_t index) const {
     emulator::Instruction instruction("GetValue", emulator::Pipe::S);
+    instruction.align(*this, sizeof(T), "a scalar");
     emulator::Machine::get().report.scalar_reads++;
     return *instruction.read(*this, int64_t(index) * int64_t(sizeof(T)), sizeof(T));
   }
@@ -62,6 +63,7 @@ class LocalTensor {
   template <class U>
   void SetValue(uint32_t index, U value) const {
     emulator::Instruction instruction("SetValue", emulator::Pipe::S);
+    instruction.align(*this, sizeof(T), "a scalar");
     emulator::Machine::get().report.scalar_writes++;
     *instruction.write(*this, int64_t(index) * int64_t(sizeof(T)), sizeof(T)) = static_cast<T>(value);
   }
@@ -144,24 +146,47 @@ class GlobalTensor {
   uint64_t size_ = 0;
 };
 
+namespace emulator {
+
+template <class T>
+void check_gm(const Instruction& instruction, const GlobalTensor<T>& tensor) {
+  if (tensor.address() % sizeof(T))
+    instruction.fail("alignment", "GM must be at a multiple of the element's size",
+                     Machine::get().memory.describe(tensor.address()));
+}
+
 // The scalar unit reads and writes GM through a data cache of its own, by lines.
+inline CachedLine& cached_line(const Instruction& instruction, uint64_t address) {
+  const uint64_t number = address / CACHE_LINE, begin = number * CACHE_LINE;
+  auto [found, is_new] = instruction.core_of().cached.try_emplace(number);
+  CachedLine& line = found->second;
+  if (!is_new) return line;
+  line.since = instruction.seq();
+  Machine::get().memory.writers(begin, begin + CACHE_LINE, [&](uint64_t, const Entry& entry) {
+    if (!instruction.knows(entry)) line.unseen.push_back(entry);
+  });
+  return line;
+}
+
+}  // namespace emulator
+
 template <class T>
 T GlobalTensor<T>::GetValue(uint64_t index) const {
   using namespace emulator;
   Instruction instruction("GetValue", Pipe::S);
   Machine& machine = Machine::get();
   machine.report.scalar_reads++;
+  check_gm(instruction, *this);
   Core& core = instruction.core_of();
   const char* place = instruction.read_gm(*this, int64_t(index * sizeof(T)), sizeof(T));
   const uint64_t begin = reinterpret_cast<uint64_t>(place);
-  auto [line, is_new] = core.cached.try_emplace(begin / CACHE_LINE, instruction.seq());
-  if (!is_new)
-    machine.memory.writers(begin, begin + sizeof(T), [&](uint64_t address, const Entry& entry) {
-      bool is_own = int(entry.core) == core.index && pipe_of(entry.stamp) == Pipe::S;
-      if (!is_own && entry.stamp >> PIPE_BITS > line->second)
-        instruction.fail("dcache-stale", "a cached line must be invalidated before what others wrote is read",
-                         machine.memory.describe(address));
-    });
+  const CachedLine& line = cached_line(instruction, begin);
+  machine.memory.writers(begin, begin + sizeof(T), [&](uint64_t address, const Entry& entry) {
+    bool is_own = int(entry.core) == core.index && pipe_of(entry.stamp) == Pipe::S;
+    if (!is_own && line.misses(entry))
+      instruction.fail("dcache-stale", "a cached line must be invalidated before what others wrote is read",
+                       machine.memory.describe(address));
+  });
   T value;
   std::memcpy(&value, place, sizeof(T));
   return value;
@@ -173,11 +198,11 @@ void GlobalTensor<T>::SetValue(uint64_t index, T value) const {
   Instruction instruction("SetValue", Pipe::S);
   Machine& machine = Machine::get();
   machine.report.scalar_writes++;
-  Core& core = instruction.core_of();
+  check_gm(instruction, *this);
   char* place = instruction.write_gm(*this, int64_t(index * sizeof(T)), sizeof(T));
   const uint64_t begin = reinterpret_cast<uint64_t>(place);
-  core.cached.try_emplace(begin / CACHE_LINE, instruction.seq());
-  machine.memory.soil(uint32_t(core.index), begin);
+  cached_line(instruction, begin);
+  machine.memory.soil(uint32_t(instruction.core_of().index), begin);
   std::memcpy(place, &value, sizeof(T));
 }
 

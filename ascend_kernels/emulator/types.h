@@ -41,12 +41,11 @@
 #define __in_pipe__(...)
 #define __out_pipe__(...)
 #define __force_inline__ inline
-#define __BLOCK_LOCAL__ thread_local
 #define GM_ADDR __gm__ uint8_t*
 #define UB_ADDR __ubuf__ uint8_t*
 #define KERNEL_TASK_TYPE(key, type)
 #define KERNEL_TASK_TYPE_DEFAULT(type)
-#define ASCENDC_ASSERT(...)
+#define ASCENDC_ASSERT(condition, ...) ((condition) ? void() : ::AscendC::emulator::assertion(#condition))
 #define ASCEND_IS_AIV constexpr(AscendC::g_coreType == AscendC::AIV)
 #define ASCEND_IS_AIC constexpr(AscendC::g_coreType == AscendC::AIC)
 #define ASCEND_IS_NOT_AIV constexpr(AscendC::g_coreType != AscendC::AIV)

@@ -44,7 +44,7 @@ def compile(sources, chip, folder, *, options=()):
     includes, folders = ['#include "standalone.h"'], []
     for source in map(Path, sources):
         copy = folder / source.name
-        copy.write_text(f'#line 1 "{source.name}"\n' + launches_as_calls(source.read_text()))
+        copy.write_text(f'#line 1 "{source.name}"\n' + launches_as_calls(source.read_text(encoding="utf-8-sig")))
         includes.append(f'#include "{copy.name}"')
         folders.append(source.parent.resolve())
     (folder / "all.cpp").write_text("\n".join(includes) + "\n")

@@ -228,6 +228,20 @@ RULE(unaligned_vector, 1) {
   Duplicate(a[wrong ? 4 : 8], 1.0f, 8);
 }
 
+RULE(unaligned_scalar, 1) {
+  SCENE;
+  Duplicate(a, 1.0f, N);
+  wait<HardEvent::V_S>();
+  (void)a.ReinterpretCast<half>()[wrong ? 1 : 2].ReinterpretCast<float>().GetValue(0);
+}
+
+RULE(unaligned_scalar_of_gm, 1) {
+  SCENE;
+  GlobalTensor<float> part;
+  part.SetGlobalBuffer(reinterpret_cast<__gm__ float*>(y_address + (wrong ? 2 : 4)));
+  (void)part.GetValue(0);
+}
+
 RULE(count_of_half_blocks, 1) {
   SCENE;
   DataCopy(a, x, wrong ? 9 : 8);
@@ -265,6 +279,16 @@ RULE(flag_never_set, 1) {
   SCENE;
   if (!wrong) SetFlag<HardEvent::MTE2_V>(3);
   WaitFlag<HardEvent::MTE2_V>(3);
+}
+
+RULE(flag_by_the_compilers_names, 1) {
+  SCENE;
+  set_flag(PIPE_MTE2, PIPE_V, 3);
+  pipe_barrier(PIPE_ALL);
+  if (wrong)
+    wait_flag(PIPE_MTE2, PIPE_V, 2);
+  else
+    WaitFlag<HardEvent::MTE2_V>(3);
 }
 
 RULE(flag_never_waited_for, 1) {
@@ -307,6 +331,21 @@ RULE(barrier_of_the_scalar_unit, 1) {  // which hardware answers with an error
   SCENE;
   PipeBarrier<PIPE_ALL>();
   if (wrong) PipeBarrier<PIPE_S>();
+}
+
+RULE(queues_events_are_freed, 1) {
+  SCENE;
+  OutQueue queue;
+  s.pipe.InitBuffer(queue, 2, N * sizeof(float));
+  auto tensor = queue.AllocTensor<float>();
+  Duplicate(tensor, 1.0f, N);
+  queue.EnQue(tensor);
+  tensor = queue.DeQue<float>();
+  DataCopy(y, tensor, N);
+  queue.FreeTensor(tensor);
+  if (!wrong) queue.FreeAllEvent();
+  SetFlag<HardEvent::MTE3_V>(0);
+  WaitFlag<HardEvent::MTE3_V>(0);
 }
 
 RULE(fetching_takes_no_id, 1) {
@@ -508,6 +547,11 @@ RULE(reset_with_a_tensor_out, 1) {
 
 // ---- what a kernel leaves behind ----
 
+RULE(assertion, 1) {
+  SCENE;
+  ASCENDC_ASSERT(wrong == 0, { KERNEL_LOG(KERNEL_ERROR, "wrong is %ld, not 0", wrong); });
+}
+
 RULE(atomic_left_on, 1) {
   SCENE;
   SetAtomicAdd<float>();
@@ -695,6 +739,54 @@ RULE(line_of_two_writers, 1) {
   wait<HardEvent::S_MTE3>();
   DataCopy(y[wrong ? 8 : 16], a, 8);
   DataCacheCleanAndInvalid<float, CacheLine::SINGLE_CACHE_LINE>(y);
+}
+
+RULE(line_of_two_cores, 2) {
+  SCENE;
+  const int64_t me = GetBlockIdx();
+  y.SetValue(wrong ? me : me * 16, 1.0f);
+  DataCacheCleanAndInvalid<float, CacheLine::ENTIRE_DATA_CACHE>(y);
+}
+
+RULE(line_of_two_cores_at_once, 2) {  // neither core's copy has what the other has written
+  SCENE;
+  WORKSPACES;
+  const int64_t me = GetBlockIdx();
+  y.SetValue(wrong ? me : me * 16, 1.0f);
+  SyncAll(counts, workspace.Get<int32_t>());
+  DataCacheCleanAndInvalid<float, CacheLine::ENTIRE_DATA_CACHE>(y);
+}
+
+RULE(store_beside_a_line_written_back, 2) {
+  SCENE;
+  Duplicate(a, 1.0f, N);
+  wait<HardEvent::V_MTE3>();
+  if (GetBlockIdx() == 0) y.SetValue(0, 1.0f);
+  if (GetBlockIdx() == 0) DataCacheCleanAndInvalid<float, CacheLine::ENTIRE_DATA_CACHE>(y);
+  if (GetBlockIdx() == 1) DataCopy(y[wrong ? 8 : 16], a, 8);
+}
+
+RULE(line_cached_while_another_core_stores, 2) {
+  SCENE;
+  WORKSPACES;
+  Duplicate(a, 1.0f, N);
+  wait<HardEvent::V_MTE3>();
+  if (GetBlockIdx() == 0) DataCopy(y, a, 8);
+  if (GetBlockIdx() == 1) (void)y.GetValue(wrong ? 8 : 16);
+  SyncAll(counts, workspace.Get<int32_t>());
+  if (GetBlockIdx() == 1) (void)y.GetValue(0);
+}
+
+RULE(line_cached_ahead, 1) {
+  SCENE;
+  GlobalTensor<uint64_t> words;
+  words.SetGlobalBuffer(reinterpret_cast<__gm__ uint64_t*>(y_address));
+  DataCachePreload(words, wrong ? 0 : 64);
+  Duplicate(a, 1.0f, N);
+  wait<HardEvent::V_MTE3>();
+  DataCopy(y, a, 8);
+  wait<HardEvent::MTE3_S>();
+  (void)y.GetValue(0);
 }
 
 #if __NPU_ARCH__ == 2201

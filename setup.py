@@ -1,4 +1,4 @@
-"""Builds the native kernels with cmake and ninja; everything static about the package is in pyproject.toml."""
+"""Builds the native kernels with cmake and ninja, or make; everything static about the package is in pyproject.toml."""
 
 import hashlib
 import os
@@ -69,13 +69,17 @@ TORCH, COMPILER = find_torch(), find_compiler()
 
 def build_kernels():
     """Build every library that this compiler can build; returns their paths."""
-    cmake, ninja = find_tool("cmake"), find_tool("ninja")
+    # CANN's rules for its kernels know make alone, which by itself does one thing at a time.
+    generator, tool = ("Unix Makefiles", "make") if "ASCEND_HOME_PATH" in os.environ else ("Ninja", "ninja")
+    cmake, program = find_tool("cmake"), find_tool(tool)
     # A folder per compiler: cmake forgets everything it was told when that changes.
-    folder = ROOT / "build" / f"cmake-{hashlib.sha256(' '.join(COMPILER).encode()).hexdigest()[:8]}"
-    jobs = ["-j", os.environ["MAX_JOBS"]] if os.environ.get("MAX_JOBS") else []
+    key = " ".join([*COMPILER, *([tool] if tool == "make" else [])])
+    folder = ROOT / "build" / f"cmake-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    wanted = os.environ.get("MAX_JOBS") or (str(os.cpu_count()) if tool == "make" else "")
+    jobs = ["-j", wanted] if wanted else []
     configure = [
-        cmake, "-S", ROOT, "-B", folder, "-G", "Ninja",
-        f"-DCMAKE_MAKE_PROGRAM={ninja}",
+        cmake, "-S", ROOT, "-B", folder, "-G", generator,
+        f"-DCMAKE_MAKE_PROGRAM={program}",
         f"-DCMAKE_CXX_COMPILER={';'.join(COMPILER)}",
         f"-DTORCH_ROOT={TORCH}",
     ]  # fmt: skip

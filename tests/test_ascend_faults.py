@@ -113,10 +113,7 @@ def sources_of(fault):
         source = source[: found[place - 1].start()] + new + source[found[place - 1].end() :]
     dtype = f"""
 #undef PANGU_ENTRIES
-#undef PANGU_LAUNCH_DTYPE
 #define PANGU_ENTRIES(ENTRY) ENTRY({fault.dtype}, {fault.dtype}{"_t" * (fault.dtype == "bfloat16")})
-#define PANGU_LAUNCH_DTYPE(op, dtype, blocks, stream, ...) \\
-  PANGU_LAUNCH(op##_{fault.dtype}, blocks, stream, __VA_ARGS__)
 """
     return source.replace("// ---- one dtype ----", dtype)
 
@@ -124,6 +121,8 @@ def sources_of(fault):
 def version(number, fault):
     """The text of a version, with its function ``fault_<number>``."""
     parameters, call = CALLS[fault.op]
+    kind = "bytes" if fault.op == "moge_dispatch" else fault.dtype
+    call = re.sub(r"LAUNCH\((\w+),", rf"LAUNCH(\1_{kind},", call)
     names = ", ".join(parameter.split()[-1] for parameter in parameters.split(", "))
     return f"""
 namespace version_{number} {{
@@ -149,6 +148,9 @@ extern "C" void fault_{number}({parameters}, int64_t cores, int64_t ub_bytes) {{
 HEAD = """
 #include <algorithm>
 #include <cstdint>
+#define LAUNCH(entry, cores, ...)                                                                                \\
+  AscendC::emulator::launch(#entry, cores, *static_cast<std::vector<AscendC::emulator::Range>*>(stream), \\
+                            [&] { entry(__VA_ARGS__); })
 template <class Call>
 void run(const Call& call) {
   auto& standalone = AscendC::emulator::Standalone::get();
@@ -167,45 +169,45 @@ CALLS = {
     "silu_mul": (
         "uint8_t* gate_up, uint8_t* out, int64_t rows, int64_t columns, int64_t stride",
         """auto tiling = silu_mul_tiling(rows, columns, stride, stride, DTYPE, chip);
-  silu_mul_launch(DTYPE, stream, gate_up, out, tiling);""",
+  LAUNCH(silu_mul, tiling.tiles.split.cores, gate_up, out, tiling);""",
     ),
     "rms_norm": (
         "uint8_t* x, uint8_t* weight, uint8_t* out, int64_t rows, int64_t columns, int64_t stride",
         """auto tiling = rms_norm_tiling(rows, columns, stride, stride, 1e-5f, DTYPE, chip);
-  rms_norm_launch(DTYPE, stream, x, weight, out, tiling);""",
+  LAUNCH(rms_norm, tiling.tiles.split.cores, x, weight, out, tiling);""",
     ),
     "add_rms_norm": (
         "uint8_t* x, uint8_t* residual, uint8_t* weight, uint8_t* out, uint8_t* sum, int64_t rows, int64_t columns, "
         "int64_t stride",
         """auto tiling = add_rms_norm_tiling(rows, columns, stride, stride, 1e-5f, DTYPE, chip);
-  add_rms_norm_launch(DTYPE, stream, x, residual, weight, out, sum, tiling);""",
+  LAUNCH(add_rms_norm, tiling.tiles.split.cores, x, residual, weight, out, sum, tiling);""",
     ),
     "rotary": (
         "uint8_t* q, uint8_t* k, uint8_t* cos, uint8_t* sin, uint8_t* out_q, uint8_t* out_k, int64_t tokens, "
         "int64_t q_heads, int64_t k_heads, int64_t half",
         """Heads q_{int32_t(q_heads), q_heads * 2 * half, 2 * half}, k_{int32_t(k_heads), k_heads * 2 * half, 2 * half};
   auto tiling = rotary_tiling(tokens, half, q_, k_, DTYPE, chip);
-  rotary_launch(DTYPE, stream, q, k, cos, sin, out_q, out_k, tiling);""",
+  LAUNCH(rotary, tiling.tiles.split.cores, q, k, cos, sin, out_q, out_k, tiling);""",
     ),
     "moge_dispatch": (
         "uint8_t* x, uint8_t* ids, uint8_t* rows, uint8_t* slot_rows, uint8_t* offsets, uint8_t* workspace, "
         "uint8_t* meetings, int64_t tokens, int64_t slots, int64_t experts, int64_t groups, int64_t columns, "
         "int64_t row_bytes",
         """auto tiling = moge_dispatch_tiling(tokens, slots, experts, groups, columns, row_bytes, chip);
-  moge_dispatch_launch(stream, x, ids, rows, slot_rows, offsets, workspace, meetings, tiling);""",
+  LAUNCH(moge_dispatch, cores_of(tiling), x, ids, rows, slot_rows, offsets, workspace, meetings, tiling);""",
     ),
     "moge_combine": (
         "uint8_t* rows, uint8_t* weights, uint8_t* slot_rows, uint8_t* addend, uint8_t* out, int64_t num_rows, "
         "int64_t tokens, int64_t slots, int64_t columns, int64_t stride",
         """auto tiling = moge_combine_tiling(num_rows, tokens, slots, columns, stride, addend != nullptr, DTYPE, chip);
-  moge_combine_launch(DTYPE, stream, rows, weights, slot_rows, addend, out, tiling);""",
+  LAUNCH(moge_combine, tiling.split.cores, rows, weights, slot_rows, addend, out, tiling);""",
     ),
     "moge_gating": (
         "uint8_t* logits, uint8_t* bias, uint8_t* weights, uint8_t* ids, int64_t tokens, int64_t experts, "
         "int64_t groups, int64_t topk, int64_t stride",
         """auto tiling = moge_gating_tiling(tokens, experts, groups, topk, DTYPE, chip, bias != nullptr, false);
   tiling.softmax = bias == nullptr, tiling.scaling_factor = 1;
-  moge_gating_launch(DTYPE, stream, logits, bias, nullptr, weights, ids, tiling);""",
+  LAUNCH(moge_gating, tiling.split.cores, logits, bias, nullptr, weights, ids, tiling);""",
     ),
     "spec_verify": (
         "uint8_t* draft_ids, uint8_t* parents, uint8_t* target, uint8_t* tokens, uint8_t* counts, uint8_t* nodes, "
@@ -214,8 +216,8 @@ CALLS = {
         """auto tiling = spec_verify_tiling(batch, num_nodes, vocabulary, true, DTYPE, chip);
   if (!ahead) tiling.reads_ahead = false, tiling.values = 1, tiling.record = 4;  // as for a large vocabulary
   tiling.layout = {id_stride, 0, 0, stride, 0, token_stride, node_stride, count_stride, 1, 0};
-  PANGU_LAUNCH_DTYPE(spec_verify_greedy, DTYPE, tiling.cores, stream, draft_ids, parents, target, nullptr, nullptr,
-                     tokens, counts, nodes, workspace, tiling);""",
+  LAUNCH(spec_verify_greedy, tiling.cores, draft_ids, parents, target, nullptr, nullptr, tokens, counts, nodes,
+         workspace, tiling);""",
     ),
 }
 

@@ -2,6 +2,7 @@
 on an NPU, where torch_npu and CANN are those of mock_npu/ and the kernels the emulator's.
 """
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from pangu_ops.schemas import OPS
 
 ROOT = Path(__file__).parents[1]
 MOCK = Path(__file__).parent / "mock_npu"
+_spec = importlib.util.spec_from_file_location("launches", MOCK / "launches.py")
+cann = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(cann)
 TORCH = Path(torch.__file__).parent
 HEADERS = next(Path(sys.prefix).glob("torch_npu-*/torch_npu/include"), None)  # what `make test` fetches
 EMULATED = "-DPANGU_EMULATED=910", "-ffp-contract=off", "-U_FORTIFY_SOURCE"  # as CMakeLists.txt compiles the emulator
@@ -49,23 +53,27 @@ def built(tmp_path_factory):
     if not library("ascend_910b").exists():
         pytest.skip(f"{library('ascend_910b').name} was not built: this compiler cannot compile the emulator")
     folder = tmp_path_factory.mktemp("npu")
-    site, cann = folder / "site", folder / "cann"
+    site, toolkit = folder / "site", folder / "cann"
     (site / "torch_npu").mkdir(parents=True)
     (site / "torch").symlink_to(TORCH)
     (site / "torch_npu/include").symlink_to(HEADERS)
     emulated = "-I", ROOT / "ascend_kernels", "-I", ROOT / "ascend_kernels/emulator", *EMULATED
-    compile_mock(cann / "lib64/libascendcl.so", MOCK / "acl.cpp", flags=emulated)
+    compile_mock(toolkit / "lib64/libascendcl.so", MOCK / "acl.cpp", flags=emulated)
     sources = MOCK / "device.cpp", MOCK / "torch_npu.cpp"
-    compile_mock(site / "torch_npu/lib/libtorch_npu.so", *sources, flags=("-L", cann / "lib64", "-lascendcl"))
+    compile_mock(site / "torch_npu/lib/libtorch_npu.so", *sources, flags=("-L", toolkit / "lib64", "-lascendcl"))
     kernels = sorted((ROOT / "ascend_kernels/kernel").glob("*.cpp"))
-    (folder / "kernels.cpp").write_text("".join(f'#include "{kernel}"\n' for kernel in kernels))
-    compile_mock(cann / "lib64/libkernels.so", folder / "kernels.cpp", flags=emulated)
+    includes = "".join(f'#include "{kernel}"\n' for kernel in kernels)
+    (folder / "kernels.cpp").write_text(includes)
+    text = run("c++", "-E", "-P", "-std=c++20", *emulated, folder / "kernels.cpp")
+    (folder / "kernels.txt").write_text(text)
+    (folder / "kernels.cpp").write_text(includes + cann.launches(text))
+    compile_mock(toolkit / "lib64/libkernels.so", folder / "kernels.cpp", flags=emulated)
     for name in ("tiling_api", "register", "platform", "ascendalog"):  # which only CANN's own kernels need
-        run("c++", "-shared", "-x", "c++", os.devnull, "-o", cann / f"lib64/lib{name}.so")
-    (cann / "tools/tikcpp/ascendc_kernel_cmake").mkdir(parents=True)
-    (cann / "tools/tikcpp/ascendc_kernel_cmake/ascendc.cmake").symlink_to(MOCK / "ascendc.cmake")
-    (cann / "include").mkdir()
-    environment = os.environ | {"ASCEND_HOME_PATH": str(cann), "MOCK_KERNELS": str(cann / "lib64/libkernels.so")}
+        run("c++", "-shared", "-x", "c++", os.devnull, "-o", toolkit / f"lib64/lib{name}.so")
+    (toolkit / "tools/tikcpp/ascendc_kernel_cmake").mkdir(parents=True)
+    (toolkit / "tools/tikcpp/ascendc_kernel_cmake/ascendc.cmake").symlink_to(MOCK / "ascendc.cmake")
+    (toolkit / "include").mkdir()
+    environment = os.environ | {"ASCEND_HOME_PATH": str(toolkit), "MOCK_KERNELS": str(toolkit / "lib64/libkernels.so")}
     configure(folder, "-DCMAKE_BUILD_TYPE=None", env=environment)
     run("cmake", "--build", folder / "build", "--target", "pangu_ascend")
     return folder
@@ -79,7 +87,7 @@ def configure(folder, *options, **more):
         "-B",
         folder / "build",
         "-G",
-        "Ninja",
+        "Unix Makefiles",
         f"-DTORCH_ROOT={folder / 'site/torch'}",
         *options,
         **more,
@@ -131,6 +139,18 @@ for name in {NATIVE}:
         assert not problem, (name, dtype, problem)
 """
     on_npu(code)
+
+
+def test_tilings_said_again_are_the_same(built):
+    """Plain C++17 without a namespace, as CANN's build compiles what it has of them."""
+    text = (built / "kernels.txt").read_text()
+    names, structs = cann.restated(text)
+    assert {kind for parameters in cann.entries(text).values() for kind, _ in parameters} <= {"uint8_t*", *names}
+    tilings = sorted((ROOT / "ascend_kernels/tiling").glob("*.h"))
+    includes = "".join(f'#include "{tiling}"\n' for tiling in tilings)
+    same = "".join(f"static_assert(sizeof({name}) == sizeof(pangu::ascend::{name}));\n" for name in names)
+    (built / "tilings.cpp").write_text(includes + structs + same)
+    run("c++", "-std=c++17", "-fsyntax-only", "-I", ROOT / "ascend_kernels", built / "tilings.cpp")
 
 
 def test_what_is_refused_and_nothing_to_do_make_no_task(on_npu):

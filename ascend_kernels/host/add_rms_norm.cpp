@@ -6,8 +6,8 @@
 
 namespace pangu::ascend {
 
-void add_rms_norm_launch(Dtype dtype, void* stream, uint8_t* x, uint8_t* residual, uint8_t* weight, uint8_t* normed,
-                         uint8_t* sum, const NormTiling& tiling);
+PANGU_KERNELS(add_rms_norm, uint8_t* x, uint8_t* residual, uint8_t* weight, uint8_t* normed, uint8_t* sum,
+              Passed<NormTiling> tiling);
 
 namespace {
 
@@ -26,7 +26,8 @@ std::tuple<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual,
           {"sum", sums.tensor}},
          [=, in = address(in.tensor), residual = address(residuals.tensor), weight = address(weights.tensor),
           normed = address(normed.tensor), sum = address(sums.tensor)](void* stream) {
-           add_rms_norm_launch(dtype, stream, in, residual, weight, normed, sum, tiling);
+           return PANGU_LAUNCH_DTYPE(add_rms_norm, dtype, tiling.tiles.split.cores, stream, in, residual, weight,
+                                     normed, sum, passed(tiling));
          });
   normed.finish();
   sums.finish();

@@ -32,15 +32,33 @@ inline int64_t extent(const Tensor& tensor) {
   return tensor.numel() == 0 ? 0 : last + 1;
 }
 
+// A kernel's entries, as a host file declares and launches them: PANGU_KERNEL(entry, parameters...), the tiling being
+// Passed<Tiling>, and PANGU_LAUNCH(entry, cores, stream, arguments...) with passed(tiling), which gives 0 when it went
+// well; PANGU_KERNELS and PANGU_LAUNCH_DTYPE are the same for an op with an entry for each element type. CANN's build
+// makes a function of each entry, which takes the tiling's address; in emulation the stream is the list of the memory
+// that the kernel may touch.
 #ifdef PANGU_EMULATED
 #define PANGU_ASCEND_KEY CPU
+
+template <class Tiling>
+using Passed = Tiling;
+template <class Tiling>
+inline const Tiling& passed(const Tiling& tiling) {
+  return tiling;
+}
+
+#define PANGU_KERNEL(entry, ...) extern "C" void entry(__VA_ARGS__)
+#define PANGU_LAUNCH(entry, cores, stream, ...)                                                                       \
+  (AscendC::emulator::launch(#entry, cores, *static_cast<const std::vector<AscendC::emulator::Range>*>(stream),    \
+                             [&] { entry(__VA_ARGS__); }),                                                            \
+   0)
 
 inline const Chip& chip(const Tensor&) {
   return PANGU_EMULATED == 910 ? ASCEND_910B : ASCEND_310P;
 }
 
-// Calls `call(stream)`, which launches kernels on these tensors.
-inline void launch(const char*, const std::vector<Named>& tensors, const std::function<void(void*)>& call) {
+// Calls `call(stream)`, which launches kernels on these tensors and is 0 when that went well.
+inline void launch(const char*, const std::vector<Named>& tensors, const std::function<int(void*)>& call) {
   std::vector<AscendC::emulator::Range> ranges;
   for (const Named& each : tensors) {
     const Tensor& tensor = each.tensor;
@@ -52,11 +70,38 @@ inline void launch(const char*, const std::vector<Named>& tensors, const std::fu
 #else
 #define PANGU_ASCEND_KEY PrivateUse1
 
+template <class Tiling>
+using Passed = const Tiling*;
+template <class Tiling>
+inline const Tiling* passed(const Tiling& tiling) {
+  return &tiling;
+}
+
+#define PANGU_KERNEL(entry, ...) extern "C" uint32_t aclrtlaunch_##entry(uint32_t cores, void* stream, __VA_ARGS__)
+#define PANGU_LAUNCH(entry, cores, stream, ...) int(aclrtlaunch_##entry(uint32_t(cores), stream, __VA_ARGS__))
+
 inline const Chip& chip(const Tensor& tensor) { return chip_of(tensor); }
 
-inline void launch(const char* op, const std::vector<Named>& tensors, const std::function<void(void*)>& call) {
+inline void launch(const char* op, const std::vector<Named>& tensors, const std::function<int(void*)>& call) {
   enqueue(op, tensors.front().tensor, call);
 }
+#endif
+
+#if defined(PANGU_310P) || (defined(PANGU_EMULATED) && PANGU_EMULATED == 310)  // which has no bfloat16
+#define PANGU_KERNELS(op, ...)           \
+  PANGU_KERNEL(op##_float, __VA_ARGS__); \
+  PANGU_KERNEL(op##_half, __VA_ARGS__)
+#define PANGU_LAUNCH_DTYPE(op, dtype, ...) \
+  (dtype == Dtype::FLOAT ? PANGU_LAUNCH(op##_float, __VA_ARGS__) : PANGU_LAUNCH(op##_half, __VA_ARGS__))
+#else
+#define PANGU_KERNELS(op, ...)           \
+  PANGU_KERNEL(op##_float, __VA_ARGS__); \
+  PANGU_KERNEL(op##_half, __VA_ARGS__);  \
+  PANGU_KERNEL(op##_bfloat16, __VA_ARGS__)
+#define PANGU_LAUNCH_DTYPE(op, dtype, ...)                                                          \
+  (dtype == Dtype::FLOAT  ? PANGU_LAUNCH(op##_float, __VA_ARGS__)                                   \
+   : dtype == Dtype::HALF ? PANGU_LAUNCH(op##_half, __VA_ARGS__)                                    \
+                          : PANGU_LAUNCH(op##_bfloat16, __VA_ARGS__))
 #endif
 
 inline uint8_t* address(const Tensor& tensor) {

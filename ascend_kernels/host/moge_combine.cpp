@@ -6,8 +6,8 @@
 
 namespace pangu::ascend {
 
-void moge_combine_launch(Dtype dtype, void* stream, uint8_t* rows, uint8_t* weights, uint8_t* slot_rows,
-                         uint8_t* addend, uint8_t* out, const MogeCombineTiling& tiling);
+PANGU_KERNELS(moge_combine, uint8_t* rows, uint8_t* weights, uint8_t* slot_rows, uint8_t* addend, uint8_t* out,
+              Passed<MogeCombineTiling> tiling);
 
 namespace {
 
@@ -31,7 +31,8 @@ Tensor moge_combine(const Tensor& all_rows, const Tensor& weights, const Tensor&
          [=, rows = address(rows.tensor), weights = address(near_weights.tensor),
           slot_rows = address(near_rows.tensor), more = address(more.tensor),
           out = address(out.tensor)](void* stream) {
-           moge_combine_launch(dtype, stream, rows, weights, slot_rows, more, out, tiling);
+           return PANGU_LAUNCH_DTYPE(moge_combine, dtype, tiling.split.cores, stream, rows, weights, slot_rows, more,
+                                     out, passed(tiling));
          });
   out.finish();
   return op.out;

@@ -6,9 +6,8 @@
 
 namespace pangu::ascend {
 
-void moge_dispatch_launch(void* stream, uint8_t* x, uint8_t* expert_ids, uint8_t* rows, uint8_t* slot_rows,
-                          uint8_t* expert_offsets, uint8_t* workspace, uint8_t* meetings,
-                          const MogeDispatchTiling& tiling);
+PANGU_KERNEL(moge_dispatch_bytes, uint8_t* x, uint8_t* expert_ids, uint8_t* rows, uint8_t* slot_rows,
+             uint8_t* expert_offsets, uint8_t* workspace, uint8_t* meetings, Passed<MogeDispatchTiling> tiling);
 
 namespace {
 
@@ -22,7 +21,7 @@ std::tuple<Tensor, Tensor, Tensor> moge_dispatch(const Tensor& all_x, const Tens
       moge_dispatch_tiling(op.num_tokens, op.num_slots, op.num_experts, op.num_groups, ids.stride,
                            x.stride * int64_t(op.x.element_size()), chip(op.x));
   // The cores' counts, of one window while the last one's are still read.
-  Tensor workspace = empty_of(op.expert_ids, {tiling.exchange ? 2 * tiling.cores() * int64_t(tiling.counters) : 0});
+  Tensor workspace = empty_of(op.expert_ids, {tiling.exchange ? 2 * cores_of(tiling) * int64_t(tiling.counters) : 0});
   Tensor meetings = torch::stable::new_zeros(op.expert_ids, {tiling.meetings});
   launch("moge_dispatch",
          {{"x", x.tensor},
@@ -35,7 +34,8 @@ std::tuple<Tensor, Tensor, Tensor> moge_dispatch(const Tensor& all_x, const Tens
          [=, x = address(x.tensor), ids = address(ids.tensor), rows = address(rows.tensor),
           slot_rows = address(slot_rows.tensor), expert_offsets = address(expert_offsets.tensor),
           workspace = address(workspace), meetings = address(meetings)](void* stream) {
-           moge_dispatch_launch(stream, x, ids, rows, slot_rows, expert_offsets, workspace, meetings, tiling);
+           return PANGU_LAUNCH(moge_dispatch_bytes, cores_of(tiling), stream, x, ids, rows, slot_rows, expert_offsets,
+                               workspace, meetings, passed(tiling));
          });
   rows.finish();
   slot_rows.finish();

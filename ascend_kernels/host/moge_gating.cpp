@@ -6,8 +6,8 @@
 
 namespace pangu::ascend {
 
-void moge_gating_launch(Dtype dtype, void* stream, uint8_t* logits, uint8_t* correction_bias, uint8_t* expert_scale,
-                        uint8_t* weights, uint8_t* expert_ids, const MogeGatingTiling& tiling);
+PANGU_KERNELS(moge_gating, uint8_t* logits, uint8_t* correction_bias, uint8_t* expert_scale, uint8_t* weights,
+              uint8_t* expert_ids, Passed<MogeGatingTiling> tiling);
 
 namespace {
 
@@ -45,7 +45,8 @@ std::tuple<Tensor, Tensor> moge_gating(const Tensor& logits, int64_t num_groups,
   launch("moge_gating", tensors,
          [=, in = address(in.tensor), weights = address(weights.tensor),
           expert_ids = address(expert_ids.tensor)](void* stream) {
-           moge_gating_launch(dtype, stream, in, bias, scale, weights, expert_ids, tiling);
+           return PANGU_LAUNCH_DTYPE(moge_gating, dtype, tiling.split.cores, stream, in, bias, scale, weights,
+                                     expert_ids, passed(tiling));
          });
   weights.finish();
   expert_ids.finish();

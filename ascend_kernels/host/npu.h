@@ -54,13 +54,10 @@ inline const Chip& chip_of(const Tensor& tensor) {
 // Puts `call`, which launches kernels on the stream that it is given, into the queue of the current stream of a
 // tensor's device. It runs later, in another thread: it must hold addresses and values, no references. Nothing has to
 // be kept alive for it, since freed memory is given only to what comes later on the same stream.
-inline void enqueue(const char* op, const Tensor& tensor, const std::function<void(void*)>& call) {
+inline void enqueue(const char* op, const Tensor& tensor, const std::function<int(void*)>& call) {
   c10::DeviceGuard guard(c10::Device(c10::kPrivateUse1, c10::DeviceIndex(tensor.get_device_index())));
   aclrtStream stream = c10_npu::getCurrentNPUStream().stream(false);  // without waiting until the queue is empty
-  at_npu::native::OpCommand::RunOpApi(op, [call, stream] {
-    call(stream);
-    return 0;
-  });
+  at_npu::native::OpCommand::RunOpApi(op, [call, stream] { return call(stream); });
 }
 
 }  // namespace pangu::ascend

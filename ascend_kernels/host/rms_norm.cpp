@@ -6,7 +6,7 @@
 
 namespace pangu::ascend {
 
-void rms_norm_launch(Dtype dtype, void* stream, uint8_t* x, uint8_t* weight, uint8_t* out, const NormTiling& tiling);
+PANGU_KERNELS(rms_norm, uint8_t* x, uint8_t* weight, uint8_t* out, Passed<NormTiling> tiling);
 
 namespace {
 
@@ -19,7 +19,8 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   NormTiling tiling = rms_norm_tiling(op.num_rows, op.hidden, in.stride, out.stride, op.eps, dtype, chip(op.x));
   launch("rms_norm", {{"x", in.tensor}, {"weight", weights.tensor}, {"out", out.tensor}},
          [=, in = address(in.tensor), weight = address(weights.tensor), out = address(out.tensor)](void* stream) {
-           rms_norm_launch(dtype, stream, in, weight, out, tiling);
+           return PANGU_LAUNCH_DTYPE(rms_norm, dtype, tiling.tiles.split.cores, stream, in, weight, out,
+                                     passed(tiling));
          });
   out.finish();
   return op.out;

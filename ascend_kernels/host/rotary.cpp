@@ -6,8 +6,8 @@
 
 namespace pangu::ascend {
 
-void rotary_launch(Dtype dtype, void* stream, uint8_t* q, uint8_t* k, uint8_t* cos, uint8_t* sin, uint8_t* out_q,
-                   uint8_t* out_k, const RotaryTiling& tiling);
+PANGU_KERNELS(rotary, uint8_t* q, uint8_t* k, uint8_t* cos, uint8_t* sin, uint8_t* out_q, uint8_t* out_k,
+              Passed<RotaryTiling> tiling);
 
 namespace {
 
@@ -48,7 +48,8 @@ std::tuple<Tensor, Tensor> rotary(const Tensor& q, const Tensor& k, const Tensor
           {"out_k", out_k.tensor}},
          [=, q = address(qs.tensor), k = address(ks.tensor), cos = address(cosines.tensor),
           sin = address(sines.tensor), out_q = address(out_q.tensor), out_k = address(out_k.tensor)](void* stream) {
-           rotary_launch(dtype, stream, q, k, cos, sin, out_q, out_k, tiling);
+           return PANGU_LAUNCH_DTYPE(rotary, dtype, tiling.tiles.split.cores, stream, q, k, cos, sin, out_q, out_k,
+                                     passed(tiling));
          });
   out_q.finish();
   out_k.finish();

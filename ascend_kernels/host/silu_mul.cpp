@@ -6,7 +6,7 @@
 
 namespace pangu::ascend {
 
-void silu_mul_launch(Dtype dtype, void* stream, uint8_t* gate_up, uint8_t* out, const SiluMulTiling& tiling);
+PANGU_KERNELS(silu_mul, uint8_t* gate_up, uint8_t* out, Passed<SiluMulTiling> tiling);
 
 namespace {
 
@@ -20,7 +20,7 @@ Tensor silu_mul(const Tensor& gate_up) {
       silu_mul_tiling(op.num_rows, op.intermediate, in.stride, out.stride, dtype, chip(op.gate_up));
   launch("silu_mul", {{"gate_up", in.tensor}, {"out", out.tensor}},
          [=, in = address(in.tensor), out = address(out.tensor)](void* stream) {
-           silu_mul_launch(dtype, stream, in, out, tiling);
+           return PANGU_LAUNCH_DTYPE(silu_mul, dtype, tiling.tiles.split.cores, stream, in, out, passed(tiling));
          });
   out.finish();
   return op.out;

@@ -8,8 +8,12 @@
 
 namespace pangu::ascend {
 
-void spec_verify_launch(Dtype dtype, void* stream, const SpecVerifyTensors& all, uint8_t* workspace,
-                        const SpecVerifyTiling& tiling);
+#define PARAMETERS                                                                                                   \
+  uint8_t *draft_ids, uint8_t *parents, uint8_t *target, uint8_t *draft_probs, uint8_t *uniforms, uint8_t *token_ids, \
+      uint8_t *num_accepted, uint8_t *accepted_nodes, uint8_t *workspace, Passed<SpecVerifyTiling> tiling
+PANGU_KERNELS(spec_verify_greedy, PARAMETERS);
+PANGU_KERNEL(spec_verify_sampling, PARAMETERS);
+#undef PARAMETERS
 
 namespace {
 
@@ -87,7 +91,15 @@ std::tuple<Tensor, Tensor, Tensor> spec_verify(const Tensor& draft_ids, const Te
     tensors.push_back({"workspace", workspace});
   }
   launch("spec_verify", tensors,
-         [=](void* stream) { spec_verify_launch(dtype, stream, all, memory, tiling); });
+         [=, is_greedy = op.method == Verification::GREEDY](void* stream) {
+           if (is_greedy)
+             return PANGU_LAUNCH_DTYPE(spec_verify_greedy, dtype, tiling.cores, stream, all.draft_ids, all.parents,
+                                       all.target, all.draft_probs, all.uniforms, all.token_ids, all.num_accepted,
+                                       all.accepted_nodes, memory, passed(tiling));
+           return PANGU_LAUNCH(spec_verify_sampling, tiling.cores, stream, all.draft_ids, all.parents, all.target,
+                               all.draft_probs, all.uniforms, all.token_ids, all.num_accepted, all.accepted_nodes,
+                               memory, passed(tiling));
+         });
   tokens.finish();
   counts.finish();
   nodes.finish();

@@ -19,7 +19,7 @@ class SlotColumn {
 
   __aicore__ inline SlotColumn(const MogeDispatchTiling& tiling, int64_t slot)
       : columns_(int32_t(tiling.columns)), num_slots_(int32_t(tiling.num_slots)),
-        of_group_(int32_t(tiling.slots_of_group())), size_(int32_t(tiling.group_size())) {
+        of_group_(int32_t(slots_of_group(tiling))), size_(int32_t(size_of_group(tiling))) {
     column = int32_t(slot % columns_);
     group = column / of_group_;
     within_ = column % of_group_;
@@ -52,12 +52,12 @@ class ExpertCounts {
                               const MogeDispatchTiling& tiling) {
     tiling_ = tiling;
     expert_ids_.SetGlobalBuffer(reinterpret_cast<__gm__ int32_t*>(expert_ids), tiling.num_tokens * tiling.columns);
-    workspace_.SetGlobalBuffer(reinterpret_cast<__gm__ int32_t*>(workspace), 2 * tiling.cores() * tiling.counters);
+    workspace_.SetGlobalBuffer(reinterpret_cast<__gm__ int32_t*>(workspace), 2 * cores_of(tiling) * tiling.counters);
     meetings_.SetGlobalBuffer(reinterpret_cast<__gm__ int32_t*>(meetings), tiling.meetings);
     pipe->InitBuffer(ids_, 2, DISPATCH_IDS * sizeof(int32_t));
     pipe->InitBuffer(before_, (DISPATCH_WINDOW + 8) * sizeof(int32_t));
     pipe->InitBuffer(total_, (DISPATCH_WINDOW + 8) * sizeof(int32_t));
-    pipe->InitBuffer(meeting_, tiling.cores() * BLOCK_BYTES);
+    pipe->InitBuffer(meeting_, cores_of(tiling) * BLOCK_BYTES);
     Duplicate(Total(), 0, DISPATCH_WINDOW + 8);  // who copies counts out copies whole blocks
     InitLanes(pipe);
   }
@@ -85,7 +85,7 @@ class ExpertCounts {
   // Where an expert's counter lies, `local` of its group: never before its place in the window.
   __aicore__ inline uint32_t At(int64_t group, int64_t local) const {
     return uint32_t(tiling_.batch > 0 ? group * tiling_.lanes + local
-                                      : group * tiling_.group_size() + local - first_expert_);
+                                      : group * size_of_group(tiling_) + local - first_expert_);
   }
 
  private:
@@ -136,8 +136,8 @@ class ExpertCounts {
     Duplicate(experts, 0, DISPATCH_LANES);  // behind a batch's ids, which end a block, -1 is compared
     PipeBarrier<PIPE_V>();
     for (int32_t column = 0; column < tiling_.num_slots; column++) {
-      int64_t group = column / tiling_.slots_of_group();
-      CreateVecIndex(experts[column * tiling_.lanes], int32_t(group * tiling_.group_size()), tiling_.lanes);
+      int64_t group = column / slots_of_group(tiling_);
+      CreateVecIndex(experts[column * tiling_.lanes], int32_t(group * size_of_group(tiling_)), tiling_.lanes);
     }
     int32_t of_token = int32_t(tiling_.num_slots) * tiling_.lanes;
     for (int32_t lanes = of_token; lanes < tiling_.batch * of_token; lanes *= 2) {
@@ -215,7 +215,7 @@ class ExpertCounts {
 
   // Total(): from the core's own counts to all cores'; Before(): to those of the cores before it.
   __aicore__ inline void Exchange() {
-    int32_t cores = tiling_.cores(), counters = tiling_.counters;
+    int32_t cores = cores_of(tiling_), counters = tiling_.counters;
     // Two halves by turns: another core may still read the last window's counts.
     int64_t base = first_expert_ / tiling_.window % 2 * cores * counters;
     DataCopy(workspace_[base + GetBlockIdx() * counters], Total(), counters);

@@ -1,4 +1,4 @@
-// The words that the AscendC kernels share: copies of any chip, conversions from and to fp32, entries and launches.
+// The words that the AscendC kernels share: copies of any chip, conversions from and to fp32, entries.
 #pragma once
 
 #include "kernel_operator.h"
@@ -175,28 +175,21 @@ __aicore__ inline void spread(const LocalTensor<float>& blocks, const LocalTenso
 #endif
 }
 
-// PANGU_LAUNCH(kernel, blocks, stream, arguments...): in emulation the stream is the list of the memory that the kernel
-// may touch, and g++ does not know the brackets.
-#ifdef PANGU_EMULATED
-#define PANGU_LAUNCH(kernel, blocks, stream, ...)                                                                   \
-  AscendC::emulator::launch(#kernel, blocks, *static_cast<const std::vector<AscendC::emulator::Range>*>(stream), \
-                            [&] { kernel(__VA_ARGS__); })
-#else
-#define PANGU_LAUNCH(kernel, blocks, stream, ...) kernel<<<blocks, nullptr, stream>>>(__VA_ARGS__)
-#endif
+}  // namespace pangu::ascend
 
-// ENTRY(suffix, T) for each element type of the chip, and the launch of the one that dtype names.
+// ENTRY(suffix, T) for each element type of the chip. CANN's build takes entries, and the structs that their tilings
+// are made of, from the text and says them again outside of namespaces: entries stand there, tilings are known there by
+// their plain names, and all that these structs have is data.
 #ifdef PANGU_310P
 #define PANGU_ENTRIES(ENTRY) ENTRY(float, float) ENTRY(half, half)
-#define PANGU_LAUNCH_DTYPE(op, dtype, blocks, stream, ...)                                        \
-  if (dtype == Dtype::FLOAT) PANGU_LAUNCH(op##_float, blocks, stream, __VA_ARGS__); \
-  if (dtype == Dtype::HALF) PANGU_LAUNCH(op##_half, blocks, stream, __VA_ARGS__)
 #else
 #define PANGU_ENTRIES(ENTRY) ENTRY(float, float) ENTRY(half, half) ENTRY(bfloat16, bfloat16_t)
-#define PANGU_LAUNCH_DTYPE(op, dtype, blocks, stream, ...)                                        \
-  if (dtype == Dtype::FLOAT) PANGU_LAUNCH(op##_float, blocks, stream, __VA_ARGS__); \
-  if (dtype == Dtype::HALF) PANGU_LAUNCH(op##_half, blocks, stream, __VA_ARGS__);   \
-  if (dtype == Dtype::BFLOAT16) PANGU_LAUNCH(op##_bfloat16, blocks, stream, __VA_ARGS__)
 #endif
 
-}  // namespace pangu::ascend
+// What all kernels of a file run on: a 910B's vector cores, which is KERNEL_TYPE_AIV_ONLY, or where they wait for one
+// another in SyncAll, KERNEL_TYPE_MIX_AIV_1_0. A 310P has but one kind of core.
+#ifdef PANGU_310P
+#define PANGU_KERNEL_TYPE(type)
+#else
+#define PANGU_KERNEL_TYPE(type) KERNEL_TASK_TYPE_DEFAULT(type)
+#endif

@@ -132,20 +132,19 @@ class MogeCombineKernel {
   TBuf<TPosition::VECCALC> total_, wide_, near_weights_, near_rows_;
 };
 
-#define ENTRY(suffix, T)                                                                                           \
-  extern "C" __global__ __aicore__ void moge_combine_##suffix(GM_ADDR rows, GM_ADDR weights, GM_ADDR slot_rows,   \
-                                                              GM_ADDR addend, GM_ADDR out, MogeCombineTiling tiling) { \
-    TPipe pipe;                                                                                                    \
-    MogeCombineKernel<T> kernel;                                                                                   \
-    kernel.Init(&pipe, rows, weights, slot_rows, addend, out, tiling);                                             \
-    kernel.Process();                                                                                              \
+}  // namespace pangu::ascend
+
+using pangu::ascend::MogeCombineTiling;  // see PANGU_ENTRIES
+
+#define ENTRY(suffix, T)                                                                                        \
+  extern "C" __global__ __aicore__ void moge_combine_##suffix(GM_ADDR rows, GM_ADDR weights, GM_ADDR slot_rows, \
+                                                              GM_ADDR addend, GM_ADDR out,                      \
+                                                              MogeCombineTiling tiling) {                       \
+    PANGU_KERNEL_TYPE(KERNEL_TYPE_AIV_ONLY);                                                                    \
+    AscendC::TPipe pipe;                                                                                        \
+    pangu::ascend::MogeCombineKernel<T> kernel;                                                                 \
+    kernel.Init(&pipe, rows, weights, slot_rows, addend, out, tiling);                                          \
+    kernel.Process();                                                                                           \
   }
 PANGU_ENTRIES(ENTRY)
 #undef ENTRY
-
-void moge_combine_launch(Dtype dtype, void* stream, uint8_t* rows, uint8_t* weights, uint8_t* slot_rows,
-                         uint8_t* addend, uint8_t* out, const MogeCombineTiling& tiling) {
-  PANGU_LAUNCH_DTYPE(moge_combine, dtype, tiling.split.cores, stream, rows, weights, slot_rows, addend, out, tiling);
-}
-
-}  // namespace pangu::ascend

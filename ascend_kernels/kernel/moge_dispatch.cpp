@@ -17,8 +17,8 @@ class MogeDispatchKernel {
                               const MogeDispatchTiling& tiling) {
     tiling_ = tiling;
     share_ = dispatch_share(tiling, GetBlockIdx());
-    size_ = tiling.group_size();
-    of_group_ = int32_t(tiling.slots_of_group());
+    size_ = size_of_group(tiling);
+    of_group_ = int32_t(slots_of_group(tiling));
     columns_ = int32_t(tiling.columns);
     int64_t all_slots = tiling.num_tokens * tiling.columns, all_rows = tiling.num_tokens * tiling.num_slots;
     x_.SetGlobalBuffer(reinterpret_cast<__gm__ uint8_t*>(x), tiling.num_tokens * tiling.row_bytes);
@@ -201,20 +201,16 @@ class MogeDispatchKernel {
   TBuf<TPosition::VECCALC> next_, slots_, others_, zeros_;
 };
 
+}  // namespace pangu::ascend
+
+using pangu::ascend::MogeDispatchTiling;  // see PANGU_ENTRIES
+
 extern "C" __global__ __aicore__ void moge_dispatch_bytes(GM_ADDR x, GM_ADDR expert_ids, GM_ADDR rows,
                                                           GM_ADDR slot_rows, GM_ADDR expert_offsets, GM_ADDR workspace,
                                                           GM_ADDR meetings, MogeDispatchTiling tiling) {
-  TPipe pipe;
-  MogeDispatchKernel kernel;
+  PANGU_KERNEL_TYPE(KERNEL_TYPE_MIX_AIV_1_0);
+  AscendC::TPipe pipe;
+  pangu::ascend::MogeDispatchKernel kernel;
   kernel.Init(&pipe, x, expert_ids, rows, slot_rows, expert_offsets, workspace, meetings, tiling);
   kernel.Process();
 }
-
-void moge_dispatch_launch(void* stream, uint8_t* x, uint8_t* expert_ids, uint8_t* rows, uint8_t* slot_rows,
-                          uint8_t* expert_offsets, uint8_t* workspace, uint8_t* meetings,
-                          const MogeDispatchTiling& tiling) {
-  PANGU_LAUNCH(moge_dispatch_bytes, tiling.cores(), stream, x, expert_ids, rows, slot_rows, expert_offsets, workspace,
-               meetings, tiling);
-}
-
-}  // namespace pangu::ascend

@@ -280,22 +280,19 @@ class MogeGatingKernel : MogeGatingWork {
   TQue<TPosition::VECOUT, 2> weights_queue_, ids_queue_;
 };
 
-#define ENTRY(suffix, T)                                                                                     \
-  extern "C" __global__ __aicore__ void moge_gating_##suffix(GM_ADDR logits, GM_ADDR correction_bias,        \
-                                                             GM_ADDR expert_scale, GM_ADDR weights,          \
+}  // namespace pangu::ascend
+
+using pangu::ascend::MogeGatingTiling;  // see PANGU_ENTRIES
+
+#define ENTRY(suffix, T)                                                                                    \
+  extern "C" __global__ __aicore__ void moge_gating_##suffix(GM_ADDR logits, GM_ADDR correction_bias,       \
+                                                             GM_ADDR expert_scale, GM_ADDR weights,         \
                                                              GM_ADDR expert_ids, MogeGatingTiling tiling) { \
-    TPipe pipe;                                                                                              \
-    MogeGatingKernel<T> kernel;                                                                              \
-    kernel.Init(&pipe, logits, correction_bias, expert_scale, weights, expert_ids, tiling);                  \
-    kernel.Process();                                                                                        \
+    PANGU_KERNEL_TYPE(KERNEL_TYPE_AIV_ONLY);                                                                \
+    AscendC::TPipe pipe;                                                                                    \
+    pangu::ascend::MogeGatingKernel<T> kernel;                                                              \
+    kernel.Init(&pipe, logits, correction_bias, expert_scale, weights, expert_ids, tiling);                 \
+    kernel.Process();                                                                                       \
   }
 PANGU_ENTRIES(ENTRY)
 #undef ENTRY
-
-void moge_gating_launch(Dtype dtype, void* stream, uint8_t* logits, uint8_t* correction_bias, uint8_t* expert_scale,
-                        uint8_t* weights, uint8_t* expert_ids, const MogeGatingTiling& tiling) {
-  PANGU_LAUNCH_DTYPE(moge_gating, dtype, tiling.split.cores, stream, logits, correction_bias, expert_scale, weights,
-                     expert_ids, tiling);
-}
-
-}  // namespace pangu::ascend

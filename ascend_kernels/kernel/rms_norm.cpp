@@ -5,18 +5,17 @@
 
 namespace pangu::ascend {
 
+}  // namespace pangu::ascend
+
+using pangu::ascend::NormTiling;  // see PANGU_ENTRIES
+
 #define ENTRY(suffix, T)                                                                                               \
   extern "C" __global__ __aicore__ void rms_norm_##suffix(GM_ADDR x, GM_ADDR weight, GM_ADDR out, NormTiling tiling) { \
-    TPipe pipe;                                                                                                        \
-    NormKernel<T, false> kernel;                                                                                       \
+    PANGU_KERNEL_TYPE(KERNEL_TYPE_AIV_ONLY);                                                                           \
+    AscendC::TPipe pipe;                                                                                               \
+    pangu::ascend::NormKernel<T, false> kernel;                                                                        \
     kernel.Init(&pipe, x, nullptr, weight, out, nullptr, tiling);                                                      \
     kernel.Process();                                                                                                  \
   }
 PANGU_ENTRIES(ENTRY)
 #undef ENTRY
-
-void rms_norm_launch(Dtype dtype, void* stream, uint8_t* x, uint8_t* weight, uint8_t* out, const NormTiling& tiling) {
-  PANGU_LAUNCH_DTYPE(rms_norm, dtype, tiling.tiles.split.cores, stream, x, weight, out, tiling);
-}
-
-}  // namespace pangu::ascend

@@ -179,20 +179,18 @@ class RotaryKernel {
   TBuf<TPosition::VECCALC> negatives_, work_;
 };
 
-#define ENTRY(suffix, T)                                                                                         \
-  extern "C" __global__ __aicore__ void rotary_##suffix(GM_ADDR q, GM_ADDR k, GM_ADDR cos, GM_ADDR sin,          \
+}  // namespace pangu::ascend
+
+using pangu::ascend::RotaryTiling;  // see PANGU_ENTRIES
+
+#define ENTRY(suffix, T)                                                                                     \
+  extern "C" __global__ __aicore__ void rotary_##suffix(GM_ADDR q, GM_ADDR k, GM_ADDR cos, GM_ADDR sin,      \
                                                         GM_ADDR out_q, GM_ADDR out_k, RotaryTiling tiling) { \
-    TPipe pipe;                                                                                                  \
-    RotaryKernel<T> kernel;                                                                                      \
-    kernel.Init(&pipe, q, k, cos, sin, out_q, out_k, tiling);                                                    \
-    kernel.Process();                                                                                            \
+    PANGU_KERNEL_TYPE(KERNEL_TYPE_AIV_ONLY);                                                                 \
+    AscendC::TPipe pipe;                                                                                     \
+    pangu::ascend::RotaryKernel<T> kernel;                                                                   \
+    kernel.Init(&pipe, q, k, cos, sin, out_q, out_k, tiling);                                                \
+    kernel.Process();                                                                                        \
   }
 PANGU_ENTRIES(ENTRY)
 #undef ENTRY
-
-void rotary_launch(Dtype dtype, void* stream, uint8_t* q, uint8_t* k, uint8_t* cos, uint8_t* sin, uint8_t* out_q,
-                   uint8_t* out_k, const RotaryTiling& tiling) {
-  PANGU_LAUNCH_DTYPE(rotary, dtype, tiling.tiles.split.cores, stream, q, k, cos, sin, out_q, out_k, tiling);
-}
-
-}  // namespace pangu::ascend

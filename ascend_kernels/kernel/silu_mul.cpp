@@ -81,18 +81,17 @@ class SiluMulKernel {
   TBuf<TPosition::VECCALC> work_;
 };
 
-#define ENTRY(suffix, T)                                                                                            \
+}  // namespace pangu::ascend
+
+using pangu::ascend::SiluMulTiling;  // see PANGU_ENTRIES
+
+#define ENTRY(suffix, T)                                                                                        \
   extern "C" __global__ __aicore__ void silu_mul_##suffix(GM_ADDR gate_up, GM_ADDR out, SiluMulTiling tiling) { \
-    TPipe pipe;                                                                                                     \
-    SiluMulKernel<T> kernel;                                                                                        \
-    kernel.Init(&pipe, gate_up, out, tiling);                                                                       \
-    kernel.Process();                                                                                               \
+    PANGU_KERNEL_TYPE(KERNEL_TYPE_AIV_ONLY);                                                                    \
+    AscendC::TPipe pipe;                                                                                        \
+    pangu::ascend::SiluMulKernel<T> kernel;                                                                     \
+    kernel.Init(&pipe, gate_up, out, tiling);                                                                   \
+    kernel.Process();                                                                                           \
   }
 PANGU_ENTRIES(ENTRY)
 #undef ENTRY
-
-void silu_mul_launch(Dtype dtype, void* stream, uint8_t* gate_up, uint8_t* out, const SiluMulTiling& tiling) {
-  PANGU_LAUNCH_DTYPE(silu_mul, dtype, tiling.tiles.split.cores, stream, gate_up, out, tiling);
-}
-
-}  // namespace pangu::ascend

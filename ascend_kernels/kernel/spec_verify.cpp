@@ -5,16 +5,17 @@
 #include "kernel/spec_verify_greedy.h"
 #include "kernel/spec_verify_sampling.h"
 
-namespace pangu::ascend {
+using pangu::ascend::SpecVerifyTiling;  // see PANGU_ENTRIES
 
 #define ENTRY(suffix, Kernel)                                                                                       \
   extern "C" __global__ __aicore__ void spec_verify_##suffix(                                                       \
       GM_ADDR draft_ids, GM_ADDR parents, GM_ADDR target, GM_ADDR draft_probs, GM_ADDR uniforms, GM_ADDR token_ids, \
       GM_ADDR num_accepted, GM_ADDR accepted_nodes, GM_ADDR workspace, SpecVerifyTiling tiling) {                   \
-    TPipe pipe;                                                                                                     \
-    Kernel kernel;                                                                                                  \
-    SpecVerifyMemory memory{draft_ids, parents,   target,       draft_probs,                                        \
-                            uniforms,  token_ids, num_accepted, accepted_nodes};                                    \
+    PANGU_KERNEL_TYPE(KERNEL_TYPE_MIX_AIV_1_0);                                                                     \
+    AscendC::TPipe pipe;                                                                                            \
+    pangu::ascend::Kernel kernel;                                                                                   \
+    pangu::ascend::SpecVerifyMemory memory{draft_ids, parents,   target,       draft_probs,                         \
+                                           uniforms,  token_ids, num_accepted, accepted_nodes};                     \
     kernel.Init(&pipe, memory, workspace, tiling);                                                                  \
     kernel.Process();                                                                                               \
   }
@@ -23,17 +24,3 @@ PANGU_ENTRIES(GREEDY_ENTRY)
 ENTRY(sampling, SamplingVerifyKernel)
 #undef GREEDY_ENTRY
 #undef ENTRY
-
-void spec_verify_launch(Dtype dtype, void* stream, const SpecVerifyTensors& all, uint8_t* workspace,
-                        const SpecVerifyTiling& tiling) {
-  if (VerifyMethod(tiling.method) == VerifyMethod::GREEDY) {
-    PANGU_LAUNCH_DTYPE(spec_verify_greedy, dtype, tiling.cores, stream, all.draft_ids, all.parents, all.target,
-                       all.draft_probs, all.uniforms, all.token_ids, all.num_accepted, all.accepted_nodes, workspace,
-                       tiling);
-  } else {
-    PANGU_LAUNCH(spec_verify_sampling, tiling.cores, stream, all.draft_ids, all.parents, all.target, all.draft_probs,
-                 all.uniforms, all.token_ids, all.num_accepted, all.accepted_nodes, workspace, tiling);
-  }
-}
-
-}  // namespace pangu::ascend

@@ -23,11 +23,15 @@ struct MogeDispatchTiling {
   int32_t counters;     // of a core
   bool exchange;        // of the cores' counts
   int32_t meetings;     // counters that the cores wait for one another with, where the chip has nothing of its own
-
-  __aicore__ inline int32_t cores() const { return split.cores * parts; }
-  __aicore__ inline int64_t slots_of_group() const { return num_slots / num_groups; }
-  __aicore__ inline int64_t group_size() const { return num_experts / num_groups; }
 };
+
+__aicore__ inline int32_t cores_of(const MogeDispatchTiling& tiling) { return tiling.split.cores * tiling.parts; }
+__aicore__ inline int64_t slots_of_group(const MogeDispatchTiling& tiling) {
+  return tiling.num_slots / tiling.num_groups;
+}
+__aicore__ inline int64_t size_of_group(const MogeDispatchTiling& tiling) {
+  return tiling.num_experts / tiling.num_groups;
+}
 
 // The slots that a core has, in memory's columns, and its bytes of their rows.
 struct DispatchShare {
@@ -96,10 +100,10 @@ inline MogeDispatchTiling moge_dispatch_tiling(int64_t num_tokens, int64_t num_s
   tiling.rows = int32_t(std::clamp<int64_t>(width <= capacity ? capacity / width : 1, 1,
                                             std::max<int64_t>(num_tokens, 1)));
 
-  int64_t lanes = round_up(tiling.group_size(), 8);
+  int64_t lanes = round_up(size_of_group(tiling), 8);
   tiling.window = int32_t(std::min<int64_t>(round_up(num_experts, 8), DISPATCH_WINDOW));
   auto fits = [&](int64_t batch) { return round_up(batch * num_slots, 8) * lanes <= DISPATCH_LANES; };
-  bool is_exact = num_tokens * tiling.slots_of_group() <= 1 << 24;  // in fp32
+  bool is_exact = num_tokens * slots_of_group(tiling) <= 1 << 24;  // in fp32
   if (chip.moves_bytes && lanes <= DISPATCH_GROUP && fits(1) && is_exact) {
     int32_t batch = 1;
     while (fits(2 * batch) && batch < num_tokens) batch *= 2;
@@ -110,7 +114,7 @@ inline MogeDispatchTiling moge_dispatch_tiling(int64_t num_tokens, int64_t num_s
   int64_t all = num_tokens * num_slots;
   tiling.exchange = tiling.parts == 1 && tiling.split.cores > 1 &&
                     (tiling.batch ? all * lanes > DISPATCH_CHEAP_LANES : all > DISPATCH_CHEAP_IDS);
-  if (tiling.exchange && !chip.moves_bytes) tiling.meetings = tiling.cores() * int32_t(BLOCK_BYTES / 4);
+  if (tiling.exchange && !chip.moves_bytes) tiling.meetings = cores_of(tiling) * int32_t(BLOCK_BYTES / 4);
   return tiling;
 }
 

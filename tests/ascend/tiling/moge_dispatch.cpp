@@ -23,7 +23,7 @@ extern "C" const char* check_moge_dispatch(uint64_t seed, int count) {
     sharing.cores = chip.cores / tiling.parts;
     if (num_tokens > 0) expect_balanced(tiling.split, all / tiling.unit, sharing);
     int64_t slot = 0, byte = 0, most = 0;
-    for (int64_t core = 0; core < tiling.cores(); core++) {
+    for (int64_t core = 0; core < cores_of(tiling); core++) {
       DispatchShare share = dispatch_share(tiling, core);
       expect(share.first == slot && share.first_byte == byte, "core ", core, " must begin at ", slot, ", ", byte,
              ", came ", share.first, ", ", share.first_byte);
@@ -54,7 +54,8 @@ extern "C" const char* check_moge_dispatch(uint64_t seed, int count) {
     int64_t ids = DISPATCH_IDS * 4, slots = DISPATCH_SLOTS * 4, counters = (DISPATCH_WINDOW + 8) * 4;
     int64_t lanes = tiling.batch ? DISPATCH_LANES * 4 : 0, move = int64_t(tiling.rows) * tiling.piece_bytes;
     expect_fits(chip, {ids, ids, slots, slots, slots, slots, counters, counters, 2 * DISPATCH_WINDOW * 4,
-                       tiling.cores() * BLOCK_BYTES, lanes, lanes, lanes, lanes / 32, tiling.piece_bytes, move, move});
+                       cores_of(tiling) * BLOCK_BYTES, lanes, lanes, lanes, lanes / 32, tiling.piece_bytes, move,
+                       move});
   });
 }
 

@@ -13,20 +13,29 @@ from pangu_ops.testing import ascendc
 VOCABULARY, TILE = 153376, 1024
 
 
-@pytest.fixture(scope="module", params=ascendc.CHIPS)
-def library(request, tmp_path_factory):
-    file = tmp_path_factory.mktemp("residual") / "residual.so"
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("residual")
     compiler = ascendc.compiler() or pytest.skip("no C++ compiler is installed")
-    kernels = ascendc.ROOT / "ascend_kernels"
-    paths = [f"-I{path}" for path in (kernels, kernels / "emulator")]
-    chip = f"-DPANGU_EMULATED={ascendc.CHIPS[request.param]}"
+    paths = [f"-I{path}" for path in (ascendc.EMULATOR.parent, ascendc.EMULATOR)]
     sources = [ascendc.ROOT / "tests/ascend" / name for name in ("residual.cpp", "real.cpp")]
-    command = [compiler, *ascendc.OPTIONS, chip, *paths, *sources, "-o", file]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    library = ctypes.CDLL(str(file))
-    library.check_real.restype = library.check_residual.restype = ctypes.c_char_p
-    return library
+
+    def build(chip):
+        file = folder / f"{chip}.so"
+        emulated = f"-DPANGU_EMULATED={ascendc.CHIPS[chip]}"
+        command = [compiler, *ascendc.OPTIONS, emulated, *paths, *sources, "-o", file]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        library = ctypes.CDLL(str(file))
+        library.check_real.restype = library.check_residual.restype = ctypes.c_char_p
+        return library
+
+    return ascendc.for_every_chip(build)
+
+
+@pytest.fixture(scope="module", params=ascendc.CHIPS)
+def library(request, libraries):
+    return libraries[request.param]
 
 
 def test_float64_by_integers(library):

@@ -54,6 +54,7 @@ inline void gather_cores(Core& core, const std::string& what, Gathering& gatheri
 template <bool is_vector_only = true>
 void SyncAll() {
   using namespace emulator;
+  static_assert(is_vector_only, "the emulator has no cube cores, which SyncAll<false> waits for too");
   Core& core = emulator::core();
   if (!is_910b) core.fail("SyncAll", "chip", "SyncAll must be given workspaces on this chip", "none");
   check_waves(core, "SyncAll");

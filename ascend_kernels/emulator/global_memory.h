@@ -21,6 +21,7 @@ struct Range {
   const void* begin = nullptr;
   int64_t bytes = 0;
   std::string name;
+  bool is_new = false;  // nothing was written there yet that may be read
 };
 
 struct Entry {
@@ -41,9 +42,10 @@ class GlobalMemory {
       if (!regions_.empty() && begin < regions_.back().end) {  // two views of one tensor
         Region& last = regions_.back();
         if (range.name != last.name) last.name += "/" + range.name;
+        last.is_new &= range.is_new;
         last.end = std::max(last.end, end);
       } else {
-        regions_.push_back({begin, end, range.name, nullptr});
+        regions_.push_back({begin, end, range.name, range.is_new, nullptr});
       }
     }
     for (auto& region : regions_) {
@@ -90,7 +92,9 @@ class GlobalMemory {
   template <class Knows>
   Found read(uint64_t begin, uint64_t end, const Entry& own, const Knows& knows) {
     uint32_t checked = 0, before = 0, after = 0;
+    const bool is_new = find(begin, end)->is_new;
     return walk(begin, end, [&](uint32_t& writers, uint32_t& readers, uint64_t address) -> Found {
+      if (is_new && !writers) return {Hazard::UNINITIALISED, address, {}, false};
       if (writers != checked) {
         if (Found found = check(writers, Hazard::RAW, address, own, knows)) return found;
         checked = writers;
@@ -170,6 +174,7 @@ class GlobalMemory {
   struct Region {
     uint64_t begin, end;
     std::string name;
+    bool is_new;
     std::unique_ptr<Block, Free> blocks;  // of zeros, which the system gives page by page as they are touched
   };
   struct Set {

@@ -208,6 +208,7 @@ char* Instruction::gm(const GlobalTensor<T>& tensor, int64_t offset, int64_t byt
     auto found =
         writes ? machine.memory.write(begin, end, own, atomic, knows) : machine.memory.read(begin, end, own, knows);
     if (!found) break;
+    if (found.hazard == Hazard::UNINITIALISED) hazard(found.hazard, pipe_, machine.memory.describe(found.address));
     const Pipe other = pipe_of(found.other.stamp);
     const bool is_own = int(found.other.core) == core_.index;
     const std::string at = machine.memory.describe(found.address);

@@ -7,6 +7,7 @@
 //   LocalMemAllocator, comparisons as operators, DataCopy of slices and with DataCopyEnhancedParams, int4, variables of
 //   a block, high-level libraries.
 // Not seen: what goes through raw pointers (__gm__ T*, GetPhyAddr), bank conflicts, the instruction cache, time.
+// Without effect: what is printed or dumped, hints (to the L2 and instruction caches, of shapes), kinds of tasks.
 #pragma once
 
 #include "cast.h"
@@ -39,7 +40,6 @@ constexpr C max(A a, B b) {
 
 namespace AscendC {
 
-// What kernels print and dump is for a debugger; here it would only be noise.
 template <class... Arguments>
 void PRINTF(const Arguments&...) {}
 template <class... Arguments>

@@ -43,8 +43,8 @@ auto launched(Kernel kernel, const char* name, int64_t blocks, const L2&, const 
 
 extern "C" {
 __attribute__((used, visibility("default"))) inline void pangu_ascend_tensor(void* begin, int64_t bytes,
-                                                                             const char* name) {
-  AscendC::emulator::Standalone::get().ranges.push_back({begin, bytes, name});
+                                                                             const char* name, int is_new) {
+  AscendC::emulator::Standalone::get().ranges.push_back({begin, bytes, name, is_new != 0});
 }
 
 __attribute__((used, visibility("default"))) inline void pangu_ascend_tiling_key(uint64_t key) {

@@ -23,6 +23,7 @@ namespace pangu::ascend {
 struct Named {
   const char* name;
   Tensor tensor;
+  bool is_new = false;  // with nothing in it yet that the kernel may read
 };
 
 // Elements from a tensor's first to its last, with what lies between.
@@ -63,7 +64,7 @@ inline void launch(const char*, const std::vector<Named>& tensors, const std::fu
   for (const Named& each : tensors) {
     const Tensor& tensor = each.tensor;
     int64_t bytes = extent(tensor) * int64_t(tensor.element_size());
-    ranges.push_back({const_cast<void*>(tensor.const_data_ptr()), bytes, each.name});
+    ranges.push_back({const_cast<void*>(tensor.const_data_ptr()), bytes, each.name, each.is_new});
   }
   call(&ranges);
 }

@@ -25,7 +25,7 @@ Tensor moge_combine(const Tensor& all_rows, const Tensor& weights, const Tensor&
   std::vector<Named> tensors{{"rows", rows.tensor},
                              {"weights", near_weights.tensor},
                              {"slot_rows", near_rows.tensor},
-                             {"out", out.tensor}};
+                             {"out", out.tensor, true}};
   if (op.addend) tensors.push_back({"addend", more.tensor});
   launch("moge_combine", tensors,
          [=, rows = address(rows.tensor), weights = address(near_weights.tensor),

@@ -34,7 +34,8 @@ std::tuple<Tensor, Tensor> moge_gating(const Tensor& logits, int64_t num_groups,
 
   Rows in(op.logits, tiling.columns);
   OutRows weights(op.weights, num_groups * topk_per_group), expert_ids(op.expert_ids, num_groups * topk_per_group);
-  std::vector<Named> tensors{{"logits", in.tensor}, {"weights", weights.tensor}, {"expert_ids", expert_ids.tensor}};
+  std::vector<Named> tensors{
+      {"logits", in.tensor}, {"weights", weights.tensor, true}, {"expert_ids", expert_ids.tensor, true}};
   auto per_expert = [&](const char* name, const std::optional<Tensor>& tensor, int64_t columns) -> uint8_t* {
     if (!tensor) return nullptr;
     tensors.push_back({name, Rows(*tensor, columns).tensor});

@@ -17,7 +17,7 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   Rows in(op.x, op.hidden), weights(op.weight, op.hidden);
   OutRows out(op.out, op.hidden);
   NormTiling tiling = rms_norm_tiling(op.num_rows, op.hidden, in.stride, out.stride, op.eps, dtype, chip(op.x));
-  launch("rms_norm", {{"x", in.tensor}, {"weight", weights.tensor}, {"out", out.tensor}},
+  launch("rms_norm", {{"x", in.tensor}, {"weight", weights.tensor}, {"out", out.tensor, true}},
          [=, in = address(in.tensor), weight = address(weights.tensor), out = address(out.tensor)](void* stream) {
            return PANGU_LAUNCH_DTYPE(rms_norm, dtype, tiling.tiles.split.cores, stream, in, weight, out,
                                      passed(tiling));

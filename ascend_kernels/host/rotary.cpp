@@ -44,8 +44,8 @@ std::tuple<Tensor, Tensor> rotary(const Tensor& q, const Tensor& k, const Tensor
           {"k", ks.tensor},
           {"cos", cosines.tensor},
           {"sin", sines.tensor},
-          {"out_q", out_q.tensor},
-          {"out_k", out_k.tensor}},
+          {"out_q", out_q.tensor, true},
+          {"out_k", out_k.tensor, true}},
          [=, q = address(qs.tensor), k = address(ks.tensor), cos = address(cosines.tensor),
           sin = address(sines.tensor), out_q = address(out_q.tensor), out_k = address(out_k.tensor)](void* stream) {
            return PANGU_LAUNCH_DTYPE(rotary, dtype, tiling.tiles.split.cores, stream, q, k, cos, sin, out_q, out_k,

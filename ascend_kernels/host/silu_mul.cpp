@@ -18,7 +18,7 @@ Tensor silu_mul(const Tensor& gate_up) {
   OutRows out(op.out, op.intermediate);
   SiluMulTiling tiling =
       silu_mul_tiling(op.num_rows, op.intermediate, in.stride, out.stride, dtype, chip(op.gate_up));
-  launch("silu_mul", {{"gate_up", in.tensor}, {"out", out.tensor}},
+  launch("silu_mul", {{"gate_up", in.tensor}, {"out", out.tensor, true}},
          [=, in = address(in.tensor), out = address(out.tensor)](void* stream) {
            return PANGU_LAUNCH_DTYPE(silu_mul, dtype, tiling.tiles.split.cores, stream, in, out, passed(tiling));
          });

@@ -82,8 +82,9 @@ std::tuple<Tensor, Tensor, Tensor> spec_verify(const Tensor& draft_ids, const Te
   layout.nodes = nodes.stride;
   all.token_ids = address(tokens.tensor), all.num_accepted = address(counts.tensor);
   all.accepted_nodes = address(nodes.tensor);
-  tensors.insert(tensors.end(),
-                 {{"token_ids", tokens.tensor}, {"num_accepted", counts.tensor}, {"accepted_nodes", nodes.tensor}});
+  tensors.insert(tensors.end(), {{"token_ids", tokens.tensor, true},
+                                 {"num_accepted", counts.tensor, true},
+                                 {"accepted_nodes", nodes.tensor, true}});
   uint8_t* memory = nullptr;
   if (int64_t bytes = spec_verify_workspace_bytes(tiling)) {
     Tensor workspace = torch::stable::new_zeros(op.draft_ids, {bytes}, ScalarType::Byte);

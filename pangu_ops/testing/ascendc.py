@@ -10,11 +10,13 @@ import json
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
 ROOT = Path(__file__).parents[2]
+EMULATOR = ROOT / "ascend_kernels" / "emulator"
 CHIPS = {"910b": 910, "310p": 310}
 # As for the libraries of the package, but built in a hurry.
 OPTIONS = ["-std=c++20", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-fno-gnu-unique", "-U_FORTIFY_SOURCE", "-w"]
@@ -39,6 +41,10 @@ def launches_as_calls(source):
 
 def compile(sources, chip, folder, *, options=()):
     """Compile ``sources`` (paths) as one, for a chip of ``CHIPS``; ``folder`` gets what is built."""
+    if not EMULATOR.exists():
+        raise RuntimeError(f"ascendc: the package must be a checkout's, with the emulator beside it, came {ROOT}")
+    if compiler() is None:
+        raise RuntimeError("ascendc: a C++ compiler must be installed, came none")
     folder = Path(folder) / f"ascendc_{chip}"
     folder.mkdir(parents=True, exist_ok=True)
     includes, folders = ['#include "standalone.h"'], []
@@ -48,9 +54,8 @@ def compile(sources, chip, folder, *, options=()):
         includes.append(f'#include "{copy.name}"')
         folders.append(source.parent.resolve())
     (folder / "all.cpp").write_text("\n".join(includes) + "\n")
-    emulator = ROOT / "ascend_kernels" / "emulator"
     command = [
-        compiler(), *OPTIONS, f"-DPANGU_EMULATED={CHIPS[chip]}", f"-I{emulator}",
+        compiler(), *OPTIONS, f"-DPANGU_EMULATED={CHIPS[chip]}", f"-I{EMULATOR}",
         *(f"-iquote{place}" for place in dict.fromkeys(folders)), *options,
         "all.cpp", "-o", "kernels.so",
     ]  # fmt: skip
@@ -58,6 +63,19 @@ def compile(sources, chip, folder, *, options=()):
     if done.returncode:
         raise RuntimeError(f"ascendc: the kernels must compile, came {done.stderr}")
     return Kernels(folder / "kernels.so")
+
+
+def for_every_chip(build):
+    """``{chip: build(chip)}``, where compilers run beside each other."""
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(CHIPS, pool.map(build, CHIPS)))
+
+
+class New:
+    """A tensor that a kernel must write before it reads."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
 
 
 class Kernels:
@@ -99,13 +117,15 @@ class Kernels:
         return json.loads(self._library.pangu_ascend_report())
 
     def _call(self, function, arguments):
+        new = [isinstance(argument, New) for argument in arguments]
+        arguments = [argument.tensor if isinstance(argument, New) else argument for argument in arguments]
         for index, argument in enumerate(arguments):
             if isinstance(argument, torch.Tensor):
                 if not argument.is_contiguous() or argument.device.type != "cpu":
                     raise ValueError(f"ascendc: argument {index} must be a contiguous CPU tensor, came another")
                 size = argument.numel() * argument.element_size()
                 self._library.pangu_ascend_tensor(
-                    ctypes.c_void_p(argument.data_ptr()), ctypes.c_int64(size), f"argument {index}".encode()
+                    ctypes.c_void_p(argument.data_ptr()), ctypes.c_int64(size), f"argument {index}".encode(), new[index]
                 )
         function(*map(_as_c, arguments))
         if error := self._library.pangu_ascend_finish().decode():

@@ -20,12 +20,11 @@ TYPES = {
 
 
 @functools.cache
-def kernels(chip):
-    folder = tempfile.TemporaryDirectory()
-    files = ["elementwise.cpp", "reductions.cpp", "moves.cpp", "broken.cpp", "instructions.cpp"]
-    found = ascendc.compile([Path(__file__).parent / file for file in files], chip, folder.name, options=["-O0"])
-    found.folder = folder  # as long as the library
-    return found
+def kernels():
+    names = ["elementwise.cpp", "reductions.cpp", "moves.cpp", "broken.cpp", "instructions.cpp"]
+    files = [Path(__file__).parent / name for name in names]
+    with tempfile.TemporaryDirectory() as folder:  # a library that is loaded needs its file no longer
+        return ascendc.for_every_chip(lambda chip: ascendc.compile(files, chip, folder, options=["-O0"]))
 
 
 def call(chip, name, out, *tensors, form=COUNT, count=0, repeats=1, mask=(0, 0), strides=(1, 1, 1, 8, 8, 8), more=(),
@@ -36,7 +35,7 @@ def call(chip, name, out, *tensors, form=COUNT, count=0, repeats=1, mask=(0, 0),
     words = [int(np.uint64(word).astype(np.int64)) for word in mask]
     numbers = [form, count, repeats, *words, *strides, *more, *[0] * 8]
     pointers = [torch.from_numpy(one.view(np.uint8)) if one.nbytes else None for one in padded]
-    kernels(chip).run_instruction(
+    kernels()[chip].run_instruction(
         ctypes.c_char_p(name.encode()), *pointers, torch.tensor(sizes), torch.tensor(numbers),
         torch.tensor([*map(float, scalars), 0.0, 0.0], dtype=torch.float64),
     )  # fmt: skip

@@ -58,6 +58,7 @@ RULE(copy_overwrites_what_the_vector_unit_reads, 1) {
   wait<HardEvent::MTE2_V>();
   Adds(b, a, 1.0f, N);
   if (!wrong) wait<HardEvent::V_MTE2>();
+  PipeBarrier<PIPE_MTE2>();
   DataCopy(a, x, N);
 }
 
@@ -81,6 +82,7 @@ RULE(vector_overwrites_what_a_copy_takes, 1) {
   wait<HardEvent::V_MTE3>();
   DataCopy(y, a, N);
   if (!wrong) wait<HardEvent::MTE3_V>();
+  PipeBarrier<PIPE_V>();
   Duplicate(a, 2.0f, N);
 }
 

@@ -11,7 +11,7 @@ import importlib.util
 import torch
 import torch.nn.functional as F
 
-from pangu_ops.registry import LIB, PAGES, STRICT, check, has_kernel
+from pangu_ops.registry import FLOATS, LIB, PAGES, STRICT, check, has_kernel
 
 registered = set()  # the ops that run on NPUs through what is written here
 # How much further from the reference than elsewhere an op may be: gates, up projections and their product are rounded.
@@ -204,6 +204,11 @@ def causal_mask(device):
     """The mask that npu_fused_infer_attention_score wants for causal attention of any length: 1 hides a key."""
     with torch.inference_mode(False):  # it outlives this call
         return torch.ones(2048, 2048, dtype=torch.bool, device=device).triu(1)
+
+
+def floats(device):
+    """The dtypes that AscendC kernels compute in on that NPU."""
+    return tuple(dtype for dtype in FLOATS if not (dtype == torch.bfloat16 and is_310p(device)))
 
 
 @functools.cache

@@ -16,6 +16,7 @@ _spec = importlib.util.spec_from_file_location("operators", Path(__file__).paren
 operators = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(operators)
 
+pytestmark = pytest.mark.skipif("torch_npu" in sys.modules, reason="torch.ops.npu are torch_npu's own here")
 WHEEL = next(Path(sys.prefix).glob("torch_npu-*/schemas.txt"), None)  # what `make test` fetches of it
 OPS = {op.__name__: op for op in (npu.linear, npu.moge_experts, npu.moge_ffn, npu.attention, npu.attention_ffn)}
 # What the operators take: in the cases of the pages heads are narrow and blocks short.
@@ -156,3 +157,4 @@ def test_a_310p_takes_float16_experts_of_whole_blocks(monkeypatch, called):
         assert len(called) == runs
     npu.attention(*PAGES["attention"].example(**WIDE["attention"][0], dtype=torch.float16))
     assert called == []
+    assert npu.floats("npu") == (torch.float32, torch.float16)

@@ -13,6 +13,15 @@ from pangu_ops.testing.compare import as_tuple, expected, mismatch
 DEVICES = {"cuda": "CUDA", "npu": "NPU"}  # torch's name to that of `pangu info`
 
 
+def label(page, name):
+    """The name of an implementation, with what it leaves to another or does not take."""
+    with use(name):
+        runs = implementation(page.name, "CPU")
+    notes = [runs] if runs != name else []
+    notes += [f"no {str(dtype).removeprefix('torch.')}" for dtype in FLOATS if not takes(name, dtype)]
+    return f"{name} ({', '.join(notes)})" if notes else name
+
+
 def failures(page, names):
     """``(implementation, case, dtype, what is wrong)`` of every case that fails."""
     for case in page.cases:
@@ -26,11 +35,11 @@ def failures(page, names):
                     yield name, case, dtype, problem
 
 
-def failures_on(page, device):
+def failures_on(page, device, dtypes):
     """``(case, dtype, what is wrong)`` of every case that fails on tensors of ``device``."""
     slack = npu.SLACK.get(page.name, 1) if device.startswith("npu") else 1
     for case in page.cases:
-        for dtype in FLOATS:
+        for dtype in dtypes:
             args = page.example(**case, dtype=dtype)
             wanted = expected(page, args)
             try:
@@ -46,12 +55,12 @@ def failures_on(page, device):
 def check_device(pages, device):
     """Check the ops on tensors of ``device``; returns the number of failures."""
     failed, kind = 0, DEVICES[device.partition(":")[0]]
+    dtypes = FLOATS if kind == "CUDA" else npu.floats(torch.device(device))
     for page in pages:
-        found = list(failures_on(page, device))
+        found = list(failures_on(page, device, dtypes))
         failed += len(found)
-        print(
-            f"{page.name:24} {len(page.cases)} cases x {len(FLOATS)} dtypes: {implementation(page.name, kind)} ", end=""
-        )
+        runs = implementation(page.name, kind)
+        print(f"{page.name:24} {len(page.cases)} cases x {len(dtypes)} dtypes: {runs} ", end="")
         print("ok" if not found else "FAILED")
         for case, dtype, problem in found:
             print(f"    {case} {dtype}: {problem}")
@@ -93,7 +102,8 @@ def main(argv=None):
     for page in pages:
         found = list(failures(page, names))
         failed += len(found)
-        print(f"{page.name:24} {len(page.cases)} cases x {len(FLOATS)} dtypes: {', '.join(names)} ", end="")
+        run = ", ".join(label(page, name) for name in names)
+        print(f"{page.name:24} {len(page.cases)} cases x {len(FLOATS)} dtypes: {run} ", end="")
         print("ok" if not found else "FAILED")
         for name, case, dtype, problem in found:
             print(f"    {name} {case} {dtype}: {problem}")

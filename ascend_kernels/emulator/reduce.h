@@ -2,6 +2,8 @@
 // it is a tree otherwise.
 #pragma once
 
+#include <optional>
+
 #include "reduction.h"
 
 namespace AscendC {
@@ -109,50 +111,50 @@ void RepeatReduceSum(const LocalTensor<T>& dst, const LocalTensor<T>& src, const
 }
 
 // ---- of each block and of each pair; the repeats come before the mask ----
+namespace emulator {
+
+template <class T>
+constexpr int per_block = int(BLOCK / sizeof(T));
+
+// `most`: whether the largest is wanted, or the smallest; without it the sum.
+template <bool isSetMask, class T, class Mask>
+void reduce_groups(const char* name, int group, std::optional<bool> most, const LocalTensor<T>& dst,
+                   const LocalTensor<T>& src, int32_t repeats, Mask mask, int32_t dstRepStride, int32_t srcBlkStride,
+                   int32_t srcRepStride) {
+  Instruction instruction(name, Pipe::V);
+  const Lanes lanes = mask_lanes<isSetMask>(instruction, mask, repeats, lanes_of<T>);
+  check_stride(instruction, "dstRepStride", dstRepStride);
+  group_reduce(instruction, lanes, group, dst, source(instruction, src, srcBlkStride, srcRepStride), dstRepStride,
+               [=](const T* values, const bool* present, int count) {
+                 return most ? group_extreme(*most, values, present, count) : tree_sum(values, present, count);
+               });
+}
+
+}  // namespace emulator
+
 template <class T, bool isSetMask = true, emulator::AnyMask Mask>
 void BlockReduceSum(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32_t repeatTime, const Mask mask,
                     const int32_t dstRepStride, const int32_t srcBlkStride, const int32_t srcRepStride) {
-  using namespace emulator;
-  Instruction instruction("BlockReduceSum", Pipe::V);
-  const Lanes lanes = mask_lanes<isSetMask>(instruction, mask, repeatTime, lanes_of<T>);
-  check_stride(instruction, "dstRepStride", dstRepStride);
-  group_reduce(instruction, lanes, int(BLOCK / sizeof(T)), dst, source(instruction, src, srcBlkStride, srcRepStride),
-               dstRepStride,
-               [](const T* values, const bool* present, int count) { return tree_sum(values, present, count); });
+  emulator::reduce_groups<isSetMask>("BlockReduceSum", emulator::per_block<T>, std::nullopt, dst, src, repeatTime, mask,
+                                     dstRepStride, srcBlkStride, srcRepStride);
 }
 template <class T, bool isSetMask = true, emulator::AnyMask Mask>
 void BlockReduceMax(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32_t repeatTime, const Mask mask,
                     const int32_t dstRepStride, const int32_t srcBlkStride, const int32_t srcRepStride) {
-  using namespace emulator;
-  Instruction instruction("BlockReduceMax", Pipe::V);
-  const Lanes lanes = mask_lanes<isSetMask>(instruction, mask, repeatTime, lanes_of<T>);
-  check_stride(instruction, "dstRepStride", dstRepStride);
-  group_reduce(instruction, lanes, int(BLOCK / sizeof(T)), dst, source(instruction, src, srcBlkStride, srcRepStride),
-               dstRepStride, [](const T* values, const bool* present, int count) {
-                 return group_extreme(true, values, present, count);
-               });
+  emulator::reduce_groups<isSetMask>("BlockReduceMax", emulator::per_block<T>, true, dst, src, repeatTime, mask,
+                                     dstRepStride, srcBlkStride, srcRepStride);
 }
 template <class T, bool isSetMask = true, emulator::AnyMask Mask>
 void BlockReduceMin(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32_t repeatTime, const Mask mask,
                     const int32_t dstRepStride, const int32_t srcBlkStride, const int32_t srcRepStride) {
-  using namespace emulator;
-  Instruction instruction("BlockReduceMin", Pipe::V);
-  const Lanes lanes = mask_lanes<isSetMask>(instruction, mask, repeatTime, lanes_of<T>);
-  check_stride(instruction, "dstRepStride", dstRepStride);
-  group_reduce(instruction, lanes, int(BLOCK / sizeof(T)), dst, source(instruction, src, srcBlkStride, srcRepStride),
-               dstRepStride, [](const T* values, const bool* present, int count) {
-                 return group_extreme(false, values, present, count);
-               });
+  emulator::reduce_groups<isSetMask>("BlockReduceMin", emulator::per_block<T>, false, dst, src, repeatTime, mask,
+                                     dstRepStride, srcBlkStride, srcRepStride);
 }
 template <class T, bool isSetMask = true, emulator::AnyMask Mask>
 void PairReduceSum(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32_t repeatTime, const Mask mask,
                    const int32_t dstRepStride, const int32_t srcBlkStride, const int32_t srcRepStride) {
-  using namespace emulator;
-  Instruction instruction("PairReduceSum", Pipe::V);
-  const Lanes lanes = mask_lanes<isSetMask>(instruction, mask, repeatTime, lanes_of<T>);
-  check_stride(instruction, "dstRepStride", dstRepStride);
-  group_reduce(instruction, lanes, 2, dst, source(instruction, src, srcBlkStride, srcRepStride), dstRepStride,
-               [](const T* values, const bool* present, int count) { return tree_sum(values, present, count); });
+  emulator::reduce_groups<isSetMask>("PairReduceSum", 2, std::nullopt, dst, src, repeatTime, mask,
+                                     dstRepStride, srcBlkStride, srcRepStride);
 }
 
 // ---- what the last reduction left for the scalar unit ----

@@ -40,7 +40,7 @@ inline void pipe_barrier(pipe_t pipe) {
   Machine::get().report.pipe_barriers++;
   if (pipe == PIPE_ALL) return core.barrier_all();
   if (pipe == PIPE_S || !is_pipe(pipe))
-    core.fail("PipeBarrier", "scalar-barrier", "PipeBarrier must be of another pipe than the scalar unit's", "that one");
+    core.fail("PipeBarrier", "scalar-barrier", "PipeBarrier must be of another pipe than the scalar unit's", "that");
   const Pipe its = pipe_named(pipe);
   core.clocks[int(its)].join(core.clocks[int(Pipe::S)]);
   core.barrier(its);
@@ -103,9 +103,10 @@ inline void ICachePreLoad(const int64_t = 1) {}  // of a cache that is not emula
 namespace AscendC::emulator {
 
 inline HardEvent event_of(pipe_t source, pipe_t destination) {
-  for (int event = 0; event < EVENTS; event++)
-    if (source_of(HardEvent(event)) == pipe_named(source) && destination_of(HardEvent(event)) == pipe_named(destination))
-      return HardEvent(event);
+  for (int i = 0; i < EVENTS; i++) {
+    auto event = HardEvent(i);
+    if (source_of(event) == pipe_named(source) && destination_of(event) == pipe_named(destination)) return event;
+  }
   core().fail("set_flag", "event", "there must be an event from one pipe to the other", "two that have none");
 }
 

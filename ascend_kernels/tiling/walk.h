@@ -7,10 +7,10 @@ namespace pangu::ascend {
 
 constexpr int32_t FLOATS = int32_t(BLOCK_BYTES / 4);  // of a block
 
-// How instructions visit rows of `width` fp32 numbers: a row in a repeat, 64 numbers of it in a step; or, where a row is
-// short or would leave half of two steps empty, eight rows in a repeat, a block of each in a step. So repeats fill the
-// vector unit, and a step is one instruction. Strides are in blocks. Beside the rows come what a row has one number of,
-// copied to a whole block (`own`), and what all rows share (`shared`).
+// How instructions visit rows of `width` fp32 numbers: a row in a repeat, 64 numbers of it in a step; or, where a row
+// is short or would leave half of two steps empty, eight rows in a repeat, a block of each in a step. So repeats fill
+// the vector unit, and a step is one instruction. Strides are in blocks. Beside the rows come what a row has one number
+// of, copied to a whole block (`own`), and what all rows share (`shared`).
 struct Walk {
   int32_t rows, width;  // whole blocks wide
   bool by_row;

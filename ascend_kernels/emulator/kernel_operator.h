@@ -5,7 +5,9 @@
 // Left out, so that kernels that use it do not compile or stop with an error that names it:
 //   the cube side (L1, L0, Mmad, Fixpipe, Matmul, Nd2Nz copies, modes 2 and up of CrossCoreSetFlag), TBufPool, SPM,
 //   LocalMemAllocator, comparisons as operators, DataCopy of slices and with DataCopyEnhancedParams, int4, variables of
-//   a block, high-level libraries.
+//   a block, high-level libraries; a 310P's sorts (RpSort16, MrgSort4, proposals), casts beside arithmetic (CastDeq,
+//   MulCast, AddDeqRelu and the like), TransDataTo5HD, Select by register for more than one repeat, CANN 9's names of
+//   reductions.
 // Not seen: what goes through raw pointers (__gm__ T*, GetPhyAddr), bank conflicts, the instruction cache, time.
 // Without effect: what is printed or dumped, hints (to the L2 and instruction caches, of shapes), kinds of tasks.
 #pragma once

@@ -103,7 +103,7 @@ def flat(file, seen):
 
 
 def sources_of(fault):
-    source = flat(f"kernel/{fault.op}.cpp", set()).replace('extern "C" ', "")
+    source = flat(f"kernel/{fault.op.removesuffix('_sampling')}.cpp", set()).replace('extern "C" ', "")
     for old, new in fault.edits:
         found = list(re.finditer(r"\s+".join(map(re.escape, old.split())), source))
         place = fault.occurrence or 1
@@ -121,8 +121,8 @@ def sources_of(fault):
 def version(number, fault):
     """The text of a version, with its function ``fault_<number>``."""
     parameters, call = CALLS[fault.op]
-    kind = "bytes" if fault.op == "moge_dispatch" else fault.dtype
-    call = re.sub(r"LAUNCH\((\w+),", rf"LAUNCH(\1_{kind},", call)
+    suffix = {"moge_dispatch": "_bytes", "spec_verify_sampling": ""}.get(fault.op, f"_{fault.dtype}")
+    call = re.sub(r"LAUNCH\((\w+),", rf"LAUNCH(\1{suffix},", call)
     names = ", ".join(parameter.split()[-1] for parameter in parameters.split(", "))
     return f"""
 namespace version_{number} {{
@@ -217,6 +217,17 @@ CALLS = {
   if (!ahead) tiling.reads_ahead = false, tiling.values = 1, tiling.record = 4;  // as for a large vocabulary
   tiling.layout = {id_stride, 0, 0, stride, 0, token_stride, node_stride, count_stride, 1, 0};
   LAUNCH(spec_verify_greedy, tiling.cores, draft_ids, parents, target, nullptr, nullptr, tokens, counts, nodes,
+         workspace, tiling);""",
+    ),
+    "spec_verify_sampling": (
+        "uint8_t* draft_ids, uint8_t* parents, uint8_t* target, uint8_t* probs, uint8_t* uniforms, uint8_t* tokens, "
+        "uint8_t* counts, uint8_t* nodes, uint8_t* workspace, int64_t batch, int64_t num_nodes, int64_t vocabulary, "
+        "int64_t id_stride, int64_t uniform_stride, int64_t stride, int64_t token_stride, int64_t node_stride, "
+        "int64_t count_stride",
+        """auto tiling = spec_verify_tiling(batch, num_nodes, vocabulary, false, Dtype::FLOAT, chip);
+  tiling.method = int32_t(VerifyMethod::REJECTION), tiling.has_draft_probs = true;
+  tiling.layout = {id_stride, 0, uniform_stride, stride, stride, token_stride, node_stride, count_stride, 1, 0};
+  LAUNCH(spec_verify_sampling, tiling.cores, draft_ids, parents, target, probs, uniforms, tokens, counts, nodes,
          workspace, tiling);""",
     ),
 }
@@ -321,6 +332,21 @@ def spec_verify(fault, batch=1, nodes=5, vocabulary=2970, ahead=True, cores=3, u
     return Case([*given, *outs, workspace], sizes, [*zip(outs, wanted)])
 
 
+def spec_verify_sampling(fault, batch=1, vocabulary=2970, cores=3, ub_bytes=0, seed=5):
+    """A tree of which several nodes are rejected."""
+    made = PAGES["spec_verify"].example(batch, 8, vocabulary, tree=(-1, -1, -1, 0, 1, 2, -1, 2), seed=seed)
+    ids, parents, target, probs, uniforms, *_ = made
+    ids, uniforms = ids.to(torch.int32), 0.95 + 0.05 * uniforms
+    wanted = PAGES["spec_verify"].reference(ids, parents, target, probs, uniforms)
+    wanted = wanted[0], wanted[1][:, None], wanted[2]
+    given = [padded(fault, tensor) for tensor in (ids, parents, target, probs, uniforms)]
+    outs = [garbage(padded(fault, tensor)) for tensor in wanted]
+    workspace = torch.zeros(1 << 14, dtype=torch.int32)
+    strides = [tensor.shape[-1] for tensor in (given[0], given[4], given[2], outs[0], outs[2], outs[1])]
+    sizes = [batch, 8, vocabulary, *strides, cores, ub_bytes]
+    return Case([*given, *outs, workspace], sizes, [*zip(outs, wanted)])
+
+
 def case(call, **sizes):
     return lambda fault: call(fault, **sizes)
 
@@ -354,6 +380,11 @@ CASES = {
         "": spec_verify,
         "groups": case(spec_verify, batch=3, cores=6, vocabulary=1500, ahead=False),
         "many": case(spec_verify, batch=3, cores=1, vocabulary=1500, ub_bytes=40 << 10),
+    },
+    "spec_verify_sampling": {
+        "": spec_verify_sampling,
+        "groups": case(spec_verify_sampling, batch=3, cores=6, vocabulary=1500),
+        "alone": case(spec_verify_sampling, batch=3, cores=1, ub_bytes=60 << 10),
     },
 }
 
@@ -448,7 +479,7 @@ def test_the_fault_is_found(kernels, fault):
         else:
             assert error is not None
             rule = fault.rule.split(" / ")[0 if auto_sync else -1]
-            assert re.match(rf"{fault.op}_\w+: (core \d+, .+|all cores) \[{rule}\]: .+, came .", error), error
+            assert re.match(rf"{fault.op}\w*: (core \d+, .+|all cores) \[{rule}\]: .+, came .", error), error
 
 
 @pytest.mark.parametrize("fault", [fault for fault in TABLE if not fault.compiles], ids=str)

@@ -1,16 +1,12 @@
 """The rules of the AscendC emulator's instructions: each broken once."""
 
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from ascend.instructions import CHIPS, call
 
 from pangu_ops.testing import ascendc
-
-sys.path.insert(0, str(Path(__file__).parent / "ascend"))
-from instructions import CHIPS, call  # noqa: E402
 
 pytestmark = pytest.mark.skipif(ascendc.compiler() is None, reason="there is no C++ compiler")
 

@@ -1,15 +1,8 @@
 """The vector instructions of the AscendC emulator against numpy: every form, masks, strides, both mask modes."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-from pangu_ops.testing import ascendc
-
-sys.path.insert(0, str(Path(__file__).parent / "ascend"))
-from instructions import (  # noqa: E402
+from ascend.instructions import (
     BITS,
     CHIPS,
     COUNT,
@@ -26,6 +19,8 @@ from instructions import (  # noqa: E402
     saturate,
     widen,
 )  # fmt: skip
+
+from pangu_ops.testing import ascendc
 
 pytestmark = pytest.mark.skipif(ascendc.compiler() is None, reason="there is no C++ compiler")
 

@@ -1,15 +1,8 @@
 """The instructions of the AscendC emulator that gather and sort, against numpy."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-from pangu_ops.testing import ascendc
-
-sys.path.insert(0, str(Path(__file__).parent / "ascend"))
-from instructions import (  # noqa: E402
+from ascend.instructions import (
     BITS,
     CHIPS,
     COUNT,
@@ -21,6 +14,8 @@ from instructions import (  # noqa: E402
     lanes,
     random,
 )  # fmt: skip
+
+from pangu_ops.testing import ascendc
 
 pytestmark = pytest.mark.skipif(ascendc.compiler() is None, reason="there is no C++ compiler")
 

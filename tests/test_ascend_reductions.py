@@ -1,15 +1,8 @@
 """The instructions of the AscendC emulator that compare, choose and reduce, against numpy."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-from pangu_ops.testing import ascendc
-
-sys.path.insert(0, str(Path(__file__).parent / "ascend"))
-from instructions import (  # noqa: E402
+from ascend.instructions import (
     BITS,
     CHIPS,
     COUNT,
@@ -24,6 +17,8 @@ from instructions import (  # noqa: E402
     tree_sum,
     widen,
 )  # fmt: skip
+
+from pangu_ops.testing import ascendc
 
 pytestmark = pytest.mark.skipif(ascendc.compiler() is None, reason="there is no C++ compiler")
 

@@ -1,24 +1,19 @@
 """The ops that NPUs run through torch_npu's operators: with these in plain torch, on the CPU, they are right."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from mock_npu import operators
 
 from pangu_ops import npu
 from pangu_ops.models.cache import KVCache
 from pangu_ops.registry import FLOATS, PAGES
 from pangu_ops.testing.compare import case_id, expected, mismatch
 
-_spec = importlib.util.spec_from_file_location("operators", Path(__file__).parent / "mock_npu/operators.py")
-operators = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(operators)
-
 pytestmark = pytest.mark.skipif("torch_npu" in sys.modules, reason="torch.ops.npu are torch_npu's own here")
 WHEEL = next(Path(sys.prefix).glob("torch_npu-*/schemas.txt"), None)  # what `make test` fetches of it
-OPS = {op.__name__: op for op in (npu.linear, npu.moge_experts, npu.moge_ffn, npu.attention, npu.attention_ffn)}
 # What the operators take: in the cases of the pages heads are narrow and blocks short.
 WIDE = {
     "attention": (
@@ -28,7 +23,7 @@ WIDE = {
     ),
     "attention_ffn": (dict(T=7, H=32, Hq=4, Hk=2, D=128, I=16, block=128, B=3, past=200),),
 }
-CASES = [(name, case) for name in OPS for case in (*PAGES[name].cases, *WIDE.get(name, ()))]
+CASES = [(name, case) for name in npu.COMPOSED for case in (*PAGES[name].cases, *WIDE.get(name, ()))]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,7 +63,9 @@ def test_the_schemas_are_those_of_torch_npu():
 def test_matches_the_float64_reference(name, case):
     for dtype in FLOATS:
         args = PAGES[name].example(**case, dtype=dtype)
-        problem = mismatch(PAGES[name], args, OPS[name](*args), expected(PAGES[name], args), npu.SLACK.get(name, 1))
+        problem = mismatch(
+            PAGES[name], args, npu.COMPOSED[name](*args), expected(PAGES[name], args), npu.SLACK.get(name, 1)
+        )
         assert not problem, dtype
 
 
@@ -135,7 +132,7 @@ def test_bad_values_are_refused_as_by_the_reference(op, changes, message):
         if name in changes:
             args[at] = torch.tensor(changes[name], dtype=torch.int32).expand(args[at].shape)
     texts = []
-    for run in (OPS[op], PAGES[op].reference):
+    for run in (npu.COMPOSED[op], PAGES[op].reference):
         with pytest.raises(RuntimeError, match=f"{op}: {message}".replace("*", r"\*")) as error:
             run(*args)
         texts.append(str(error.value))

@@ -2,7 +2,6 @@
 on an NPU, where torch_npu and CANN are those of mock_npu/ and the kernels the emulator's.
 """
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mock_npu import launches as cann
 
 import pangu_ops
 from pangu_ops.backends import library
@@ -20,9 +20,6 @@ from pangu_ops.schemas import OPS
 
 ROOT = Path(__file__).parents[1]
 MOCK = Path(__file__).parent / "mock_npu"
-_spec = importlib.util.spec_from_file_location("launches", MOCK / "launches.py")
-cann = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(cann)
 TORCH = Path(torch.__file__).parent
 HEADERS = next(Path(sys.prefix).glob("torch_npu-*/torch_npu/include"), None)  # what `make test` fetches
 EMULATED = "-DPANGU_EMULATED=910", "-ffp-contract=off", "-U_FORTIFY_SOURCE"  # as CMakeLists.txt compiles the emulator

@@ -96,6 +96,13 @@ constexpr Pipe source_of(HardEvent event) { return EVENT_PIPES[size_t(event)].so
 constexpr Pipe destination_of(HardEvent event) { return EVENT_PIPES[size_t(event)].destination; }
 static_assert(source_of(HardEvent::S_MTE3) == Pipe::S && destination_of(HardEvent::FIX_MTE1) == Pipe::MTE1);
 
+// MAX where no event leads from one to the other.
+constexpr HardEvent event_of(Pipe from, Pipe to) {
+  for (int event = 0; event < int(HardEvent::MAX); event++)
+    if (source_of(HardEvent(event)) == from && destination_of(HardEvent(event)) == to) return HardEvent(event);
+  return HardEvent::MAX;
+}
+
 inline std::string name_of(HardEvent event) {
   return std::string(name_of(source_of(event))) + "_" + name_of(destination_of(event));
 }

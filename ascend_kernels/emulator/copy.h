@@ -121,7 +121,7 @@ void load_padded(Instruction& instruction, const LocalTensor<T>& dst, const Glob
   instruction.require(left <= BLOCK && right <= BLOCK, "padding must be at most 32 bytes on each side",
                       std::to_string(std::max(left, right)));
   if (!check_bursts(instruction, {count, bytes, 0, 0})) return;
-  const int64_t used = left + bytes + right, whole = (used + BLOCK - 1) / BLOCK * BLOCK, step = whole + to_gap * BLOCK;
+  const int64_t used = left + bytes + right, whole = whole_blocks(used), step = whole + to_gap * BLOCK;
   if (whole == bytes && from_gap == 0 && to_gap == 0) return load(instruction, dst, src, {1, count * bytes, 0, 0});
   for (int64_t i = 0; i < count; i++) {
     const int64_t begin = i * step;
@@ -143,7 +143,7 @@ void store_padded(const GlobalTensor<T>& dst, const LocalTensor<T>& src, int64_t
                   int64_t to_gap) {
   Instruction instruction("DataCopyPad", Pipe::MTE3);
   needs_910b(instruction);
-  const int64_t size = sizeof(T), whole = (bytes + BLOCK - 1) / BLOCK * BLOCK;
+  const int64_t size = sizeof(T), whole = whole_blocks(bytes);
   instruction.require(bytes % size == 0 && bytes <= MOST_BURST_BYTES,
                       "blockLen must be whole elements and at most 2097151 bytes", std::to_string(bytes));
   store(instruction, dst, src, {count, bytes, whole + from_gap * BLOCK, bytes + to_gap});

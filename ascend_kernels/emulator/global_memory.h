@@ -49,7 +49,7 @@ class GlobalMemory {
       }
     }
     for (auto& region : regions_) {
-      size_t blocks = (region.end + BLOCK - 1) / BLOCK - region.begin / BLOCK;
+      size_t blocks = size_t(in_blocks(int64_t(region.end))) - region.begin / BLOCK;
       region.blocks.reset(static_cast<Block*>(std::calloc(blocks, sizeof(Block))));
       if (!region.blocks) throw std::bad_alloc();
     }

@@ -10,6 +10,8 @@
 namespace AscendC::emulator {
 
 constexpr uint32_t BLOCK = 32;
+constexpr int64_t in_blocks(int64_t bytes) { return (bytes + BLOCK - 1) / BLOCK; }
+constexpr int64_t whole_blocks(int64_t bytes) { return in_blocks(bytes) * BLOCK; }
 constexpr uint32_t UB_BYTES = is_910b ? 192 << 10 : 256 << 10;
 constexpr uint32_t UB_USABLE = UB_BYTES - (8 << 10);  // the API's own temporaries begin here
 
@@ -93,7 +95,7 @@ class LocalMemory {
   // Whole blocks at once; block by block where those are not all fine, and at both ends.
   template <class Whole, class Part>
   Finding walk(uint32_t begin, uint32_t end, const Whole& whole, const Part& part) {
-    uint32_t first = (begin + BLOCK - 1) / BLOCK, last = end / BLOCK;
+    uint32_t first = uint32_t(in_blocks(begin)), last = end / BLOCK;
     if (first > last) return part(last, begin % BLOCK, end % BLOCK);
     if (begin % BLOCK)
       if (Finding finding = part(first - 1, begin % BLOCK, BLOCK)) return finding;

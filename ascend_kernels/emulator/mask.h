@@ -102,6 +102,12 @@ concept AnyMask = std::is_integral_v<Mask> || std::is_convertible_v<Mask, const 
 template <class Mask>
 concept WritableMask = std::is_integral_v<Mask> || std::is_convertible_v<Mask, uint64_t*>;  // as the API has it
 
+inline void refuse_mask(const Instruction& instruction, uint64_t mask, int per_repeat) {
+  const std::string rule = "mask must be from 1 to " + std::to_string(per_repeat);
+  if (mask == 0) return instruction.soft("rule", rule, "0");  // documented so, but nothing is what hardware does
+  instruction.require(false, rule, std::to_string(static_cast<int64_t>(mask)));
+}
+
 template <bool isSetMask, AnyMask Mask>
 Lanes mask_lanes(Instruction& instruction, Mask mask, int64_t repeats, int per_repeat,
                  int64_t most = MAX_REPEAT_TIMES) {
@@ -111,10 +117,7 @@ Lanes mask_lanes(Instruction& instruction, Mask mask, int64_t repeats, int per_r
     if (now.counter_mode) {
       now.mask[0] = number, now.mask[1] = 0;
     } else {
-      const std::string rule = "mask must be from 1 to " + std::to_string(per_repeat);
-      if (number > static_cast<uint64_t>(per_repeat))
-        instruction.require(false, rule, std::to_string(static_cast<int64_t>(number)));
-      if (number == 0) instruction.soft("rule", rule, "0");  // documented so, but nothing is what hardware does
+      if (number < 1 || number > static_cast<uint64_t>(per_repeat)) refuse_mask(instruction, number, per_repeat);
       put_low_bits(static_cast<int64_t>(number), now.mask);
     }
   } else if constexpr (isSetMask) {

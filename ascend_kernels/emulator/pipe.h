@@ -22,12 +22,6 @@ constexpr Pipe consumer_of(TPosition destination) {
   return destination == TPosition::VECIN || destination == TPosition::VECCALC ? Pipe::V : Pipe::MTE3;
 }
 
-constexpr HardEvent event_of(Pipe from, Pipe to) {
-  for (int event = 0; event < EVENTS; event++)
-    if (source_of(HardEvent(event)) == from && destination_of(HardEvent(event)) == to) return HardEvent(event);
-  return HardEvent::MAX;
-}
-
 constexpr bool is_vector_position(TPosition at) {
   return at == TPosition::GM || at == TPosition::VECIN || at == TPosition::VECOUT || at == TPosition::VECCALC;
 }
@@ -125,7 +119,7 @@ class TPipe {
     using namespace emulator;
     if (core_->pipe != this) core_->fail(what, "two-pipes", "a TPipe must be alive", "one that is destroyed");
     const uint32_t first = uint32_t(core_->buffers.size());
-    bytes = (bytes + BLOCK - 1) / BLOCK * BLOCK;
+    bytes = uint32_t(whole_blocks(bytes));
     if (!count) core_->fail(what, "buffers", "a queue must have a buffer", "none");
     if (live_ + count > MOST_BUFFERS)
       core_->fail(what, "buffers", "a TPipe must have at most 64 buffers", std::to_string(live_ + count));

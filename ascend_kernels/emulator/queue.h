@@ -219,8 +219,7 @@ class TBuf {
     const uint32_t whole = bytes();
     emulator::Core& core = emulator::core();
     const emulator::Buffer& buffer = core.buffers[number_];
-    const uint64_t end = (uint64_t(byte_offset) + uint64_t(length) * sizeof(T) + emulator::BLOCK - 1) /
-                         emulator::BLOCK * emulator::BLOCK;
+    const auto end = uint64_t(emulator::whole_blocks(int64_t(byte_offset) + int64_t(length) * int64_t(sizeof(T))));
     if (end > whole)
       core.fail("TBuf::Get", "out-of-bounds",
                 "a tensor must fit into its buffer of " + std::to_string(whole) + " bytes", std::to_string(end));

@@ -27,42 +27,57 @@ void ReduceSum(const LocalTensor<T>& dst, const LocalTensor<T>& src, const Local
   reduce_sum(instruction, lanes, false, dst, source(instruction, src, 1, srcRepStride), sharedTmpBuffer, lanes.repeats);
 }
 
+namespace emulator {
+
+template <class T>
+void reduce_extreme(const char* name, bool largest, const LocalTensor<T>& dst, const LocalTensor<T>& src,
+                    const LocalTensor<T>& workspace, int32_t count, bool with_index) {
+  Instruction instruction(name, Pipe::V);
+  const Lanes lanes = count_lanes(instruction, count, lanes_of<T>);
+  reduce_extreme(instruction, lanes, largest, dst, contiguous(src, "src", lanes_of<T>), workspace,
+                 std::max<int64_t>(1, count / lanes_of<T>), with_index);
+}
+
+template <class T, class Mask>
+void reduce_extreme(const char* name, bool largest, const LocalTensor<T>& dst, const LocalTensor<T>& src,
+                    const LocalTensor<T>& workspace, Mask mask, int32_t repeats, int32_t src_repeat, bool with_index) {
+  Instruction instruction(name, Pipe::V);
+  const Lanes lanes = mask_lanes<true>(instruction, mask, repeats, lanes_of<T>, INT32_MAX);
+  reduce_extreme(instruction, lanes, largest, dst, source(instruction, src, 1, src_repeat), workspace, lanes.repeats,
+                 with_index);
+}
+
+template <bool isSetMask, class T, class Mask>
+void whole_extreme(const char* name, bool largest, const LocalTensor<T>& dst, const LocalTensor<T>& src, Mask mask,
+                   int32_t repeats, int32_t dst_repeat, int32_t src_block, int32_t src_repeat, ReduceOrder order) {
+  Instruction instruction(name, Pipe::V);
+  const Lanes lanes = mask_lanes<isSetMask>(instruction, mask, repeats, lanes_of<T>);
+  check_stride(instruction, "dstRepStride", dst_repeat);
+  whole_extreme(instruction, lanes, largest, dst, source(instruction, src, src_block, src_repeat), dst_repeat, order);
+}
+
+}  // namespace emulator
+
 template <class T>
 void ReduceMax(const LocalTensor<T>& dst, const LocalTensor<T>& src, const LocalTensor<T>& sharedTmpBuffer,
                const int32_t count, bool calIndex = 0) {
-  using namespace emulator;
-  Instruction instruction("ReduceMax", Pipe::V);
-  const Lanes lanes = count_lanes(instruction, count, lanes_of<T>);
-  reduce_extreme(instruction, lanes, true, dst, contiguous(src, "src", lanes_of<T>), sharedTmpBuffer,
-                 std::max<int64_t>(1, count / lanes_of<T>), calIndex);
+  emulator::reduce_extreme("ReduceMax", true, dst, src, sharedTmpBuffer, count, calIndex);
 }
 template <class T, emulator::AnyMask Mask>
 void ReduceMax(const LocalTensor<T>& dst, const LocalTensor<T>& src, const LocalTensor<T>& sharedTmpBuffer,
                const Mask mask, const int32_t repeatTime, const int32_t srcRepStride, bool calIndex = 0) {
-  using namespace emulator;
-  Instruction instruction("ReduceMax", Pipe::V);
-  const Lanes lanes = mask_lanes<true>(instruction, mask, repeatTime, lanes_of<T>, INT32_MAX);
-  reduce_extreme(instruction, lanes, true, dst, source(instruction, src, 1, srcRepStride), sharedTmpBuffer,
-                 lanes.repeats, calIndex);
+  emulator::reduce_extreme("ReduceMax", true, dst, src, sharedTmpBuffer, mask, repeatTime, srcRepStride, calIndex);
 }
 
 template <class T>
 void ReduceMin(const LocalTensor<T>& dst, const LocalTensor<T>& src, const LocalTensor<T>& sharedTmpBuffer,
                const int32_t count, bool calIndex = 0) {
-  using namespace emulator;
-  Instruction instruction("ReduceMin", Pipe::V);
-  const Lanes lanes = count_lanes(instruction, count, lanes_of<T>);
-  reduce_extreme(instruction, lanes, false, dst, contiguous(src, "src", lanes_of<T>), sharedTmpBuffer,
-                 std::max<int64_t>(1, count / lanes_of<T>), calIndex);
+  emulator::reduce_extreme("ReduceMin", false, dst, src, sharedTmpBuffer, count, calIndex);
 }
 template <class T, emulator::AnyMask Mask>
 void ReduceMin(const LocalTensor<T>& dst, const LocalTensor<T>& src, const LocalTensor<T>& sharedTmpBuffer,
                const Mask mask, const int32_t repeatTime, const int32_t srcRepStride, bool calIndex = 0) {
-  using namespace emulator;
-  Instruction instruction("ReduceMin", Pipe::V);
-  const Lanes lanes = mask_lanes<true>(instruction, mask, repeatTime, lanes_of<T>, INT32_MAX);
-  reduce_extreme(instruction, lanes, false, dst, source(instruction, src, 1, srcRepStride), sharedTmpBuffer,
-                 lanes.repeats, calIndex);
+  emulator::reduce_extreme("ReduceMin", false, dst, src, sharedTmpBuffer, mask, repeatTime, srcRepStride, calIndex);
 }
 
 // ---- of each repeat; the destination's stride is in results ----
@@ -79,23 +94,15 @@ template <class T, bool isSetMask = true, emulator::AnyMask Mask>
 void WholeReduceMax(const LocalTensor<T>& dst, const LocalTensor<T>& src, const Mask mask, const int32_t repeatTime,
                     const int32_t dstRepStride, const int32_t srcBlkStride, const int32_t srcRepStride,
                     ReduceOrder order = ReduceOrder::ORDER_VALUE_INDEX) {
-  using namespace emulator;
-  Instruction instruction("WholeReduceMax", Pipe::V);
-  const Lanes lanes = mask_lanes<isSetMask>(instruction, mask, repeatTime, lanes_of<T>);
-  check_stride(instruction, "dstRepStride", dstRepStride);
-  whole_extreme(instruction, lanes, true, dst, source(instruction, src, srcBlkStride, srcRepStride), dstRepStride,
-                order);
+  emulator::whole_extreme<isSetMask>("WholeReduceMax", true, dst, src, mask, repeatTime, dstRepStride, srcBlkStride,
+                                     srcRepStride, order);
 }
 template <class T, bool isSetMask = true, emulator::AnyMask Mask>
 void WholeReduceMin(const LocalTensor<T>& dst, const LocalTensor<T>& src, const Mask mask, const int32_t repeatTime,
                     const int32_t dstRepStride, const int32_t srcBlkStride, const int32_t srcRepStride,
                     ReduceOrder order = ReduceOrder::ORDER_VALUE_INDEX) {
-  using namespace emulator;
-  Instruction instruction("WholeReduceMin", Pipe::V);
-  const Lanes lanes = mask_lanes<isSetMask>(instruction, mask, repeatTime, lanes_of<T>);
-  check_stride(instruction, "dstRepStride", dstRepStride);
-  whole_extreme(instruction, lanes, false, dst, source(instruction, src, srcBlkStride, srcRepStride), dstRepStride,
-                order);
+  emulator::whole_extreme<isSetMask>("WholeReduceMin", false, dst, src, mask, repeatTime, dstRepStride, srcBlkStride,
+                                     srcRepStride, order);
 }
 
 template <class T, bool isSetMask = true, emulator::AnyMask Mask>

@@ -78,8 +78,6 @@ T remembered(Register which) {
   return value;
 }
 
-inline int64_t blocks_of(int64_t bytes) { return (bytes + BLOCK - 1) / BLOCK; }
-
 inline void check_workspace(Instruction& instruction, int64_t have, int64_t need) {
   if (have < need)
     instruction.require(false, "sharedTmpBuffer must have " + std::to_string(need) + " bytes", std::to_string(have));
@@ -112,7 +110,7 @@ void reduce_sum(Instruction& instruction, const Lanes& lanes, bool in_order, con
     for (size_t i = 1; i < sums.size(); ++i) result = narrow<T>(widen(result) + widen(sums[i]));
   } else {
     instruction.align(workspace, BLOCK, "sharedTmpBuffer");
-    const int64_t need = blocks_of(first_repeats * sizeof(T)) * BLOCK;
+    const int64_t need = whole_blocks(first_repeats * sizeof(T));
     check_workspace(instruction, room(workspace), need);
     instruction.spoil(workspace, 0, need);
     result = tree_of_trees(std::move(sums));

@@ -102,11 +102,9 @@ inline void ICachePreLoad(const int64_t = 1) {}  // of a cache that is not emula
 // The device compiler's own names, which kernels use too.
 namespace AscendC::emulator {
 
-inline HardEvent event_of(pipe_t source, pipe_t destination) {
-  for (int i = 0; i < EVENTS; i++) {
-    auto event = HardEvent(i);
-    if (source_of(event) == pipe_named(source) && destination_of(event) == pipe_named(destination)) return event;
-  }
+inline HardEvent event_named(pipe_t source, pipe_t destination) {
+  const HardEvent event = event_of(pipe_named(source), pipe_named(destination));
+  if (event != HardEvent::MAX) return event;
   core().fail("set_flag", "event", "there must be an event from one pipe to the other", "two that have none");
 }
 
@@ -114,8 +112,8 @@ inline HardEvent event_of(pipe_t source, pipe_t destination) {
 
 inline void pipe_barrier(pipe_t pipe) { AscendC::emulator::pipe_barrier(pipe); }
 inline void set_flag(pipe_t source, pipe_t destination, int32_t id) {
-  AscendC::emulator::set_flag(AscendC::emulator::event_of(source, destination), id);
+  AscendC::emulator::set_flag(AscendC::emulator::event_named(source, destination), id);
 }
 inline void wait_flag(pipe_t source, pipe_t destination, int32_t id) {
-  AscendC::emulator::wait_flag(AscendC::emulator::event_of(source, destination), id);
+  AscendC::emulator::wait_flag(AscendC::emulator::event_named(source, destination), id);
 }

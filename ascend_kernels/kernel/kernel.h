@@ -165,11 +165,9 @@ __aicore__ inline void for_pieces(int32_t rows, int32_t columns, int32_t width, 
 // (a block stride of 0) multiplies a row by its factor. Whole blocks of both are written and read.
 __aicore__ inline void spread(const LocalTensor<float>& blocks, const LocalTensor<float>& factors, int32_t count) {
 #ifdef PANGU_310P
-  SetFlag<HardEvent::V_S>(EVENT_ID0);
-  WaitFlag<HardEvent::V_S>(EVENT_ID0);  // the scalar unit waits for the vector unit
+  wait<HardEvent::V_S>();  // the scalar unit waits for the vector unit
   for (int32_t i = 0; i < count; i++) Duplicate(blocks[i * BLOCK<float>], factors.GetValue(i), BLOCK<float>);
-  SetFlag<HardEvent::S_V>(EVENT_ID0);
-  WaitFlag<HardEvent::S_V>(EVENT_ID0);  // the vector unit, before it writes factors anew, waits for the scalar unit
+  wait<HardEvent::S_V>();  // the vector unit, before it writes factors anew, waits for the scalar unit
 #else
   Brcb(blocks, factors, uint8_t(ceil_div(count, 8)), BrcbRepeatParams{1, 8});
 #endif

@@ -27,13 +27,7 @@ class GreedyVerifyKernel {
   }
 
   __aicore__ inline void Process() {
-    if (team_.size() > 1) {
-      Verify(GetBlockIdx() / team_.size());
-    } else {
-      int64_t end = first_of(tiling_.sequences, GetBlockIdx() + 1);
-      for (int64_t b = first_of(tiling_.sequences, GetBlockIdx()); b < end; b++) Verify(b);
-    }
-    team_.Leave();
+    team_.ForSequences(tiling_.sequences, [&](int64_t sequence) __aicore__ { Verify(sequence); });
   }
 
  private:

@@ -42,13 +42,25 @@ class Team {
     return size_ == 1 ? is_valid : wait_for_all(!is_last, is_valid);
   }
 
-  __aicore__ inline void Leave() {
-    if (size_ == 1 || cores_ == size_) return;  // whose members leave together
-    while (is_anyone_asking_) wait_for_all(false, true);
+  // Calls verify(b) for each sequence that is the core's own, or its team's.
+  template <class Verify>
+  __aicore__ inline void ForSequences(const Split& sequences, const Verify& verify) {
+    if (size_ > 1) {
+      verify(GetBlockIdx() / size_);
+    } else {
+      int64_t end = first_of(sequences, GetBlockIdx() + 1);
+      for (int64_t b = first_of(sequences, GetBlockIdx()); b < end; b++) verify(b);
+    }
+    Leave();
   }
 
  private:
   static constexpr int64_t ASKS = 1, INVALID = 2;
+
+  __aicore__ inline void Leave() {
+    if (size_ == 1 || cores_ == size_) return;  // whose members leave together
+    while (is_anyone_asking_) wait_for_all(false, true);
+  }
 
   __aicore__ inline bool wait_for_all(bool asks, bool is_valid) {
     record_.SetValue(0, (asks ? ASKS : 0) | (is_valid ? 0 : INVALID));

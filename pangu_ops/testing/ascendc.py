@@ -41,10 +41,6 @@ def launches_as_calls(source):
 
 def compile(sources, chip, folder, *, options=()):
     """Compile ``sources`` (paths) as one, for a chip of ``CHIPS``; ``folder`` gets what is built."""
-    if not EMULATOR.exists():
-        raise RuntimeError(f"ascendc: the package must be a checkout's, with the emulator beside it, came {ROOT}")
-    if compiler() is None:
-        raise RuntimeError("ascendc: a C++ compiler must be installed, came none")
     folder = Path(folder) / f"ascendc_{chip}"
     folder.mkdir(parents=True, exist_ok=True)
     includes, folders = ['#include "standalone.h"'], []
@@ -54,15 +50,22 @@ def compile(sources, chip, folder, *, options=()):
         includes.append(f'#include "{copy.name}"')
         folders.append(source.parent.resolve())
     (folder / "all.cpp").write_text("\n".join(includes) + "\n")
-    command = [
-        compiler(), *OPTIONS, f"-DPANGU_EMULATED={CHIPS[chip]}", f"-I{EMULATOR}",
-        *(f"-iquote{place}" for place in dict.fromkeys(folders)), *options,
-        "all.cpp", "-o", "kernels.so",
-    ]  # fmt: skip
-    done = subprocess.run(command, cwd=folder, text=True, capture_output=True)
+    quoted = [f"-iquote{place}" for place in dict.fromkeys(folders)]
+    return Kernels(build([folder / "all.cpp"], chip, folder / "kernels.so", options=[*quoted, *options]))
+
+
+def build(sources, chip, library, *, options=()):
+    """The file of a library of ``sources`` as they are, with the emulator of a chip."""
+    if not EMULATOR.exists():
+        raise RuntimeError(f"ascendc: the package must be a checkout's, with the emulator beside it, came {ROOT}")
+    if compiler() is None:
+        raise RuntimeError("ascendc: a C++ compiler must be installed, came none")
+    emulated = [f"-DPANGU_EMULATED={CHIPS[chip]}", f"-I{EMULATOR}"]
+    command = [compiler(), *OPTIONS, *emulated, *options, *sources, "-o", library]
+    done = subprocess.run(command, text=True, capture_output=True)
     if done.returncode:
         raise RuntimeError(f"ascendc: the kernels must compile, came {done.stderr}")
-    return Kernels(folder / "kernels.so")
+    return library
 
 
 def for_every_chip(build):

@@ -22,8 +22,18 @@ def label(page, name):
     return f"{name} ({', '.join(notes)})" if notes else name
 
 
+def tell(page, dtypes, runs, problems):
+    """Print a line for an op and one for each of its problems; returns how many there are."""
+    problems = list(problems)
+    verdict = "FAILED" if problems else "ok"
+    print(f"{page.name:24} {len(page.cases)} cases x {len(dtypes)} dtypes: {runs} {verdict}")
+    for problem in problems:
+        print(f"    {problem}")
+    return len(problems)
+
+
 def failures(page, names):
-    """``(implementation, case, dtype, what is wrong)`` of every case that fails."""
+    """What is wrong in every case that fails, beginning with the implementation."""
     for case in page.cases:
         for dtype in FLOATS:
             args = page.example(**case, dtype=dtype)
@@ -32,11 +42,11 @@ def failures(page, names):
                 with use(name):
                     problem = mismatch(page, args, getattr(torch.ops.pangu, page.name)(*args), wanted)
                 if problem:
-                    yield name, case, dtype, problem
+                    yield f"{name} {case} {dtype}: {problem}"
 
 
 def failures_on(page, device, dtypes):
-    """``(case, dtype, what is wrong)`` of every case that fails on tensors of ``device``."""
+    """What is wrong in every case that fails on tensors of ``device``."""
     slack = npu.SLACK.get(page.name, 1) if device.startswith("npu") else 1
     for case in page.cases:
         for dtype in dtypes:
@@ -49,22 +59,14 @@ def failures_on(page, device, dtypes):
             except RuntimeError as error:
                 problem = str(error)
             if problem:
-                yield case, dtype, problem
+                yield f"{case} {dtype}: {problem}"
 
 
 def check_device(pages, device):
     """Check the ops on tensors of ``device``; returns the number of failures."""
-    failed, kind = 0, DEVICES[device.partition(":")[0]]
+    kind = DEVICES[device.partition(":")[0]]
     dtypes = FLOATS if kind == "CUDA" else npu.floats(torch.device(device))
-    for page in pages:
-        found = list(failures_on(page, device, dtypes))
-        failed += len(found)
-        runs = implementation(page.name, kind)
-        print(f"{page.name:24} {len(page.cases)} cases x {len(dtypes)} dtypes: {runs} ", end="")
-        print("ok" if not found else "FAILED")
-        for case, dtype, problem in found:
-            print(f"    {case} {dtype}: {problem}")
-    return failed
+    return sum(tell(page, dtypes, implementation(page.name, kind), failures_on(page, device, dtypes)) for page in pages)
 
 
 def usable(device):
@@ -98,13 +100,7 @@ def main(argv=None):
         if reason:
             print(f"{name}: not checked, {reason}")
     names = [name for name, reason in reasons.items() if not reason]
-    failed = 0
-    for page in pages:
-        found = list(failures(page, names))
-        failed += len(found)
-        run = ", ".join(label(page, name) for name in names)
-        print(f"{page.name:24} {len(page.cases)} cases x {len(FLOATS)} dtypes: {run} ", end="")
-        print("ok" if not found else "FAILED")
-        for name, case, dtype, problem in found:
-            print(f"    {name} {case} {dtype}: {problem}")
+    failed = sum(
+        tell(page, FLOATS, ", ".join(label(page, name) for name in names), failures(page, names)) for page in pages
+    )
     return 1 if failed else 0

@@ -10,7 +10,7 @@ import torch
 
 from pangu_ops.testing import ascendc
 
-CHIPS = ["910b", "310p"]
+CHIPS = list(ascendc.CHIPS)
 COUNT, MASK, BITS, COUNTER, REPEAT_MASK, COUNTED_MASK = range(6)
 BFLOAT16 = "bfloat16"  # kept as its bits
 TYPES = {
